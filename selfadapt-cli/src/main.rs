@@ -1,0 +1,2 @@
+//! The selfadapt command.
+fn main() {}

@@ -1,0 +1,29 @@
+//! What travels between the rooms of a step: predictions, pseudo-labels and masks, one tensor a head.
+
+use candle_core::Tensor;
+
+/// A model's raw output for a batch.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// One map a head, in the order of `SegmentationModel::heads`: `[B, channels, H', W']`.
+    /// Classification heads hold logits, regression heads raw values.
+    pub heads: Vec<Tensor>,
+    /// Bottleneck features, average-pooled over the image: `[B, D]`.
+    pub embedding: Tensor,
+}
+
+/// The teacher's answer: mean and spread over the views, in the frame of the untransformed image.
+#[derive(Clone, Debug)]
+pub struct PseudoLabel {
+    /// One map a head `[B, channels, H', W']`: probabilities for classification, values for regression.
+    pub mean: Vec<Tensor>,
+    /// Standard deviation over the views, of the same shapes.
+    pub spread: Vec<Tensor>,
+}
+
+/// Which scalars take part in the loss: 1 where admitted, 0 elsewhere.
+///
+/// One map a head: `[B, channels, H', W']` for regression (each scalar target has its own mask),
+/// `[B, 1, H', W']` for classification.
+#[derive(Clone, Debug)]
+pub struct Masks(pub Vec<Tensor>);

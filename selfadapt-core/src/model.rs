@@ -1,0 +1,128 @@
+//! The seam: what a model brings so that everything else works for it.
+
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::head::Head;
+use crate::image::Image;
+use crate::labels::Labels;
+use crate::maps::Prediction;
+use crate::params::Role;
+
+/// Which statistics batch norm uses in a forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Running statistics, left as they are: inference, and training with frozen batch norm.
+    Eval,
+    /// The batch's own statistics; the running estimates are updated in place.
+    Train,
+}
+
+/// A network whose weights are already in place.
+pub trait SegmentationModel: Send + Sync {
+    /// The output maps, in the order of [`Prediction::heads`].
+    fn heads(&self) -> &[Head];
+
+    /// Runs a batch of prepared images `[B, C, H, W]`, H and W multiples of [`InputSpec::divisor`].
+    ///
+    /// Built on tracked weights the result can be differentiated by candle.
+    ///
+    /// # Errors
+    /// If the images do not fit the network.
+    fn forward(&self, images: &Tensor, mode: Mode) -> Result<Prediction>;
+
+    /// One forward and backward pass: gradients of `loss` by every trainable weight.
+    ///
+    /// `loss` receives the prediction and returns a scalar. The default differentiates
+    /// [`SegmentationModel::forward`] with candle; a model with a faster way overrides it.
+    ///
+    /// # Errors
+    /// If the pass or `loss` fails.
+    fn backward(
+        &self,
+        images: &Tensor,
+        mode: Mode,
+        loss: &mut dyn FnMut(&Prediction) -> Result<Tensor>,
+    ) -> Result<GradStore> {
+        let prediction = self.forward(images, mode)?;
+        Ok(loss(&prediction)?.backward()?)
+    }
+}
+
+/// Turns maps of a whole image into instances.
+pub trait InstanceDecoder: Send + Sync {
+    /// Decodes one image's maps (`[1, channels, H', W']` each, at the working scale) into labels of
+    /// the original image's size `(height, width)`.
+    ///
+    /// # Errors
+    /// If the maps are not those of the decoder's model.
+    fn decode(&self, prediction: &Prediction, original: (usize, usize)) -> Result<Labels>;
+}
+
+/// What a model expects of its input and how large images are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct InputSpec {
+    /// Channels of the prepared tensor.
+    pub channels: usize,
+    /// Height and width must be multiples of it.
+    pub divisor: usize,
+    /// Side of the square tiles and crops that the network was trained on, in pixels.
+    pub tile: usize,
+    /// Output pixels per input pixel is `1 / grid` (StarDist's grid; 1 elsewhere).
+    pub grid: usize,
+    /// Zero pixels added on each side beyond what `divisor` asks for.
+    pub margin: usize,
+    /// Share of a tile that overlaps its neighbour.
+    pub overlap: f64,
+}
+
+/// How large the objects or the pixels are: fixes the scale at which a model works.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sizing {
+    /// What the model or its weights say by themselves.
+    Native,
+    /// Mean object diameter, in image pixels.
+    Diameter(f64),
+    /// Width of an image pixel, in micrometres.
+    PixelSize(f64),
+}
+
+/// A model's configuration: the part that is written to disk beside its weights.
+///
+/// Each implementor registers itself with `#[typetag::serde(name = "...")]` in its own file.
+#[typetag::serde(tag = "model")]
+pub trait ModelConfig: std::fmt::Debug + Send + Sync {
+    /// Shape of the input.
+    fn input(&self) -> InputSpec;
+
+    /// What a named parameter is for.
+    fn role(&self, name: &str) -> Role;
+
+    /// Builds the network from weights; asks for every one of them by name.
+    ///
+    /// # Errors
+    /// If a weight is missing or has another shape.
+    fn build(&self, weights: VarBuilder) -> Result<Box<dyn SegmentationModel>>;
+
+    /// The decoder with this configuration's thresholds.
+    fn decoder(&self) -> Box<dyn InstanceDecoder>;
+
+    /// Working pixels per image pixel.
+    ///
+    /// # Errors
+    /// If the model cannot use this kind of sizing.
+    fn working_scale(&self, sizing: Sizing) -> Result<f64>;
+
+    /// Chooses channels, normalises, and rescales: an image at the working scale, `[C, H, W]` on the CPU.
+    ///
+    /// # Errors
+    /// If the image lacks a channel that the model needs.
+    fn prepare(&self, image: &Image, scale: f64) -> Result<Tensor>;
+
+    /// A copy.
+    fn boxed(&self) -> Box<dyn ModelConfig>;
+}

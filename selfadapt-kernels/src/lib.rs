@@ -1,0 +1,1 @@
+//! Numerical kernels of SelfAdapt.

@@ -1,0 +1,4 @@
+//! Tests that cross crates.
+
+#[allow(dead_code)] // until the first test uses it
+mod assets;
