@@ -2,6 +2,7 @@
 pub mod error;
 pub mod head;
 pub mod image;
+pub mod io;
 pub mod labels;
 pub mod maps;
 pub mod model;

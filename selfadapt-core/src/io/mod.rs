@@ -1,0 +1,2 @@
+//! Images and results on disk, one file a format.
+pub mod atomic;
