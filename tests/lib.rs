@@ -1,1 +1,2 @@
 //! Empty: this crate exists for its test binary.
+#![forbid(unsafe_code)]

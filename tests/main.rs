@@ -1,5 +1,7 @@
 //! Tests that cross crates.
+#![forbid(unsafe_code)]
 
 mod assets;
+mod layers;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;

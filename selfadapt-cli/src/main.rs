@@ -1,2 +1,3 @@
 //! The selfadapt command.
+#![forbid(unsafe_code)]
 fn main() {}

@@ -1,1 +1,2 @@
 //! Metrics and criteria.
+#![forbid(unsafe_code)]

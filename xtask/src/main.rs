@@ -1,2 +1,40 @@
-//! Automation.
-fn main() {}
+//! Automation around the workspace: `cargo xtask ci` is the one check that everything must pass.
+#![forbid(unsafe_code)]
+
+mod ci;
+mod steps;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Automation around the selfadapt workspace.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Format, house rules, lints, tests, doc tests and documentation; stops at the first failure.
+    Ci,
+    /// The house rules that no lint knows.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().task {
+        Task::Ci => ci::run(),
+        Task::Tidy => tidy::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
