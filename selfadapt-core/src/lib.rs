@@ -1,5 +1,6 @@
 //! The SelfAdapt method, for any model that predicts classes or numbers per pixel.
-#![forbid(unsafe_code)]
+pub mod crops;
+pub mod dihedral;
 pub mod error;
 pub mod head;
 pub mod image;
@@ -9,4 +10,6 @@ pub mod maps;
 pub mod model;
 pub mod network;
 pub mod params;
+pub mod perturb;
+pub mod schedule;
 pub mod stop;
