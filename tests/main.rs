@@ -5,3 +5,4 @@ mod assets;
 mod layers;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;
+mod weights;

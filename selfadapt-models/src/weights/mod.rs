@@ -1,5 +1,9 @@
 //! Named tensors on disk: the containers that model weights come in, each in its own file.
 
+mod bytes;
+pub mod pickle;
+pub mod torch;
+
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
