@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod assets;
+mod cellpose;
 mod layers;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;

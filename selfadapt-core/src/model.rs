@@ -60,6 +60,16 @@ pub trait InstanceDecoder: Send + Sync {
     /// # Errors
     /// If the maps are not those of the decoder's model.
     fn decode(&self, prediction: &Prediction, original: (usize, usize)) -> Result<Labels>;
+
+    /// How badly the maps fit the instances decoded from them: 0 is a perfect fit. NaN where the model
+    /// offers no such check or there is no instance.
+    ///
+    /// # Errors
+    /// If the maps are not those of the decoder's model.
+    fn inconsistency(&self, prediction: &Prediction, labels: &Labels) -> Result<f64> {
+        let _ = (prediction, labels);
+        Ok(f64::NAN)
+    }
 }
 
 /// What a model expects of its input and how large images are cut.
@@ -77,6 +87,23 @@ pub struct InputSpec {
     pub margin: usize,
     /// Share of a tile that overlaps its neighbour.
     pub overlap: f64,
+    /// How the outputs of overlapping tiles are weighted.
+    pub window: Window,
+    /// Whether tiles overlap by half and every other one is mirrored: slower and smoother.
+    pub mirrored: bool,
+}
+
+/// Weight of a tile's output by distance from its centre; the same shape along both axes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Window {
+    /// A sigmoid that is 1/2 at `inset` pixels from the tile's edge and falls by e in `softness` pixels.
+    Sigmoid {
+        /// Pixels from the edge to the middle of the slope.
+        inset: f64,
+        /// Width of the slope in pixels.
+        softness: f64,
+    },
 }
 
 /// How large the objects or the pixels are: fixes the scale at which a model works.

@@ -84,6 +84,14 @@ impl ParamSet {
         self.entries.len()
     }
 
+    /// Where the parameters lie; the CPU if there is none.
+    pub fn device(&self) -> Device {
+        self.entries
+            .values()
+            .next()
+            .map_or(Device::Cpu, |(var, _)| var.device().clone())
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -141,11 +149,7 @@ impl ParamSet {
     /// If `build` asks for a name that is missing or has another shape, or leaves a weight or buffer
     /// unasked for; all unused names are listed.
     pub fn lend<T>(&self, lend: Lend, build: impl FnOnce(VarBuilder) -> Result<T>) -> Result<T> {
-        let device = self
-            .entries
-            .values()
-            .next()
-            .map_or(Device::Cpu, |(var, _)| var.device().clone());
+        let device = self.device();
         let used = Arc::new(Mutex::new(BTreeSet::new()));
         let lender = Lender {
             entries: self.entries.clone(),

@@ -1,4 +1,6 @@
 //! Models that plug into SelfAdapt, and the files that their weights come in.
 #![forbid(unsafe_code)]
+pub mod cellpose;
 pub mod format;
+pub mod layers;
 pub mod weights;

@@ -1,0 +1,104 @@
+//! One head's map of a whole image, averaged from overlapping tiles.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::cuts::{Cuts, weights};
+use crate::error::{Error, Result};
+use crate::head::Head;
+use crate::model::InputSpec;
+
+/// A head's map of the padded image, while tiles are added to it. Lengths are in output pixels.
+pub(super) struct Canvas {
+    head: Head,
+    width: usize,
+    grid: usize,
+    /// Weighted sums `[channels, height, width]`.
+    sums: Vec<f32>,
+    row_weights: Vec<f64>,
+    column_weights: Vec<f64>,
+}
+
+impl Canvas {
+    pub fn new(head: &Head, rows: &Cuts, columns: &Cuts, spec: &InputSpec) -> Self {
+        let grid = spec.grid;
+        let window = |cuts: &Cuts| weights(spec.window, cuts.side / grid, spec.tile / grid);
+        Self {
+            head: head.clone(),
+            width: columns.padded / grid,
+            grid,
+            sums: vec![0.; head.channels * (rows.padded / grid) * (columns.padded / grid)],
+            row_weights: window(rows),
+            column_weights: window(columns),
+        }
+    }
+
+    /// Adds a tile's map `[1, channels, side, side]`, the tile's first pixel being `(top, left)`.
+    pub fn add(&mut self, (top, left): (usize, usize), map: &Tensor) -> Result<()> {
+        let (side_y, side_x) = (self.row_weights.len(), self.column_weights.len());
+        let expected = (1, self.head.channels, side_y, side_x);
+        if map.dims4()? != expected {
+            return Err(Error::Setting(format!(
+                "head {}: expected a tile {expected:?}, the network gave {:?}",
+                self.head.name,
+                map.dims()
+            )));
+        }
+        let values = map.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        let (top, left) = (top / self.grid, left / self.grid);
+        let plane = self.sums.len() / self.head.channels;
+        let planes = self.sums.chunks_mut(plane);
+        for (sums, values) in planes.zip(values.chunks(side_y * side_x)) {
+            let rows = sums.chunks_mut(self.width).skip(top);
+            for ((sums, values), down) in rows.zip(values.chunks(side_x)).zip(&self.row_weights) {
+                for ((sum, &value), across) in sums[left..]
+                    .iter_mut()
+                    .zip(values)
+                    .zip(&self.column_weights)
+                {
+                    // In f64 and back, as Cellpose does.
+                    *sum = (f64::from(*sum) + f64::from(value) * (down * across)) as f32;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Divides by the summed weights and cuts the padding off: `[1, channels, height, width]`.
+    pub fn finish(
+        self,
+        (height, width): (usize, usize),
+        rows: &Cuts,
+        columns: &Cuts,
+        spec: &InputSpec,
+    ) -> Result<Tensor> {
+        let grid = spec.grid;
+        // The window is a product, tiles form a lattice: so is the sum over tiles.
+        let total = |cuts: &Cuts, window: &[f64]| {
+            let mut total = vec![0.; cuts.padded / grid];
+            for start in &cuts.starts {
+                for (sum, weight) in total[start / grid..].iter_mut().zip(window) {
+                    *sum += weight;
+                }
+            }
+            total
+        };
+        let (down, across) = (
+            total(rows, &self.row_weights),
+            total(columns, &self.column_weights),
+        );
+        let (out_height, out_width) = (height.div_ceil(grid), width.div_ceil(grid));
+        let (top, left) = (rows.before / grid, columns.before / grid);
+        let mut map = Vec::with_capacity(self.head.channels * out_height * out_width);
+        for plane in self.sums.chunks(down.len() * across.len()) {
+            for y in top..top + out_height {
+                let row = &plane[y * self.width..][..self.width];
+                map.extend(
+                    (left..left + out_width)
+                        .map(|x| (f64::from(row[x]) / (down[y] * across[x])) as f32),
+                );
+            }
+        }
+        let shape = (1, self.head.channels, out_height, out_width);
+        Ok(Tensor::from_vec(map, shape, &Device::Cpu)?)
+    }
+}

@@ -1,0 +1,189 @@
+//! Cellpose 2 and 3 (Stringer et al. 2021, Pachitariu and Stringer 2022), after the package's release 3.1.1.
+
+pub mod net;
+pub mod prepare;
+
+use serde::{Deserialize, Serialize};
+
+use selfadapt_core::error::{Error, Result};
+use selfadapt_core::model::{InputSpec, Sizing, Window};
+use selfadapt_core::params::Role;
+
+/// How a Cellpose model is built and used; the defaults are those of `CellposeModel.eval`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CellposeConfig {
+    /// Channels of the input (1 or 2), then of each level.
+    pub nbase: Vec<usize>,
+    /// The channel to segment (0 the mean of all, 1 the first, ...) and a second one with nuclei (0 none).
+    /// As in Cellpose, the second is not used where the first is 0.
+    pub channels: [usize; 2],
+    /// Diameter in pixels to which the network's objects are scaled.
+    pub diam_mean: f64,
+    /// Mean diameter in pixels of the objects that the checkpoint was trained on, where it says so.
+    pub diam_labels: Option<f64>,
+    /// Whether objects are darker than their surroundings.
+    pub invert: bool,
+    /// Percentiles of each channel that become 0 and 1.
+    pub percentiles: [f64; 2],
+    /// Largest mean squared difference between a mask's own flows and the network's; 0 keeps all masks.
+    pub flow_threshold: f64,
+    /// Logit of the cell probability above which a pixel belongs to a cell.
+    pub cellprob_threshold: f64,
+    /// Pixels below which a mask is dropped.
+    pub min_size: usize,
+    /// Share of the image above which a mask is dropped.
+    pub max_size_fraction: f64,
+    /// Steps of flow following; where absent, 200 at the scale at which flows are followed.
+    pub niter: Option<usize>,
+    /// Whether flows are followed at the original size rather than at the working size.
+    pub resample: bool,
+    /// Whether flows are interpolated between pixels while they are followed.
+    pub interp: bool,
+    /// Whether masks that touch the image's edge are dropped.
+    pub exclude_on_edges: bool,
+    /// Whether tiles overlap by half and are mirrored in turn.
+    pub augment: bool,
+    /// Share of a tile that overlaps its neighbour, 0.05 to 0.5.
+    pub tile_overlap: f64,
+}
+
+impl Default for CellposeConfig {
+    fn default() -> Self {
+        Self {
+            nbase: vec![2, 32, 64, 128, 256],
+            channels: [0, 0],
+            diam_mean: 30.,
+            diam_labels: None,
+            invert: false,
+            percentiles: [1., 99.],
+            flow_threshold: 0.4,
+            cellprob_threshold: 0.,
+            min_size: 15,
+            max_size_fraction: 0.4,
+            niter: None,
+            resample: true,
+            interp: true,
+            exclude_on_edges: false,
+            augment: false,
+            tile_overlap: 0.1,
+        }
+    }
+}
+
+impl CellposeConfig {
+    /// Refuses settings without meaning.
+    ///
+    /// # Errors
+    /// Names the first setting that is out of range.
+    pub fn check(&self) -> Result<()> {
+        let [low, high] = self.percentiles;
+        let faults = [
+            (
+                self.nbase.len() < 2
+                    || !(1..=2).contains(&self.nbase[0])
+                    || self.nbase.contains(&0),
+                format!(
+                    "nbase: expected 1 or 2 input channels, then those of each level, found {:?}",
+                    self.nbase
+                ),
+            ),
+            (
+                !(self.diam_mean.is_finite() && self.diam_mean > 0.),
+                format!(
+                    "diam_mean: expected a diameter in pixels, found {}",
+                    self.diam_mean
+                ),
+            ),
+            (
+                !(0. <= low && low < high && high <= 100.),
+                format!("percentiles: expected 0 <= low < high <= 100, found {low} and {high}"),
+            ),
+            (
+                !(0.05..=0.5).contains(&self.tile_overlap),
+                format!(
+                    "tile_overlap: expected 0.05 to 0.5, found {}",
+                    self.tile_overlap
+                ),
+            ),
+            (
+                self.max_size_fraction.is_nan() || self.max_size_fraction <= 0.,
+                format!(
+                    "max_size_fraction: expected a share above 0, found {}",
+                    self.max_size_fraction
+                ),
+            ),
+            (
+                self.flow_threshold.is_nan() || self.flow_threshold < 0.,
+                format!(
+                    "flow_threshold: expected 0 (off) or more, found {}",
+                    self.flow_threshold
+                ),
+            ),
+            (
+                self.cellprob_threshold.is_nan(),
+                "cellprob_threshold: expected a number".to_owned(),
+            ),
+        ];
+        match faults.into_iter().find(|(wrong, _)| *wrong) {
+            Some((_, fault)) => Err(Error::Setting(fault)),
+            None => Ok(()),
+        }
+    }
+
+    /// The shape of the network's input.
+    pub fn input(&self) -> InputSpec {
+        InputSpec {
+            channels: self.nbase.first().copied().unwrap_or(0),
+            divisor: 16,
+            tile: 224,
+            grid: 1,
+            margin: 8,
+            overlap: self.tile_overlap,
+            window: Window::Sigmoid {
+                inset: 20.,
+                softness: 7.5,
+            },
+            mirrored: self.augment,
+        }
+    }
+
+    /// Working pixels per image pixel: `diam_mean` over the objects' diameter.
+    ///
+    /// # Errors
+    /// If no diameter is known.
+    pub fn working_scale(&self, sizing: Sizing) -> Result<f64> {
+        let diameter = match sizing {
+            Sizing::Diameter(diameter) => diameter,
+            Sizing::Native => self.diam_labels.ok_or_else(|| {
+                Error::Setting(
+                    "the checkpoint does not say the diameter of its training objects: give a diameter".into(),
+                )
+            })?,
+            Sizing::PixelSize(_) => {
+                return Err(Error::Setting(
+                    "Cellpose scales images by the objects' diameter in pixels, not by the pixel size: \
+                     give a diameter"
+                        .into(),
+                ));
+            }
+        };
+        if diameter.is_finite() && diameter > 0. {
+            Ok(self.diam_mean / diameter)
+        } else {
+            Err(Error::Setting(format!(
+                "diameter: expected a positive number of pixels, found {diameter}"
+            )))
+        }
+    }
+
+    /// What a named tensor of a checkpoint is for.
+    pub fn role(name: &str) -> Role {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        match last {
+            "running_mean" | "running_var" | "num_batches_tracked" => Role::Buffer,
+            "diam_mean" | "diam_labels" => Role::Constant,
+            _ => Role::Weight,
+        }
+    }
+}
