@@ -4,6 +4,7 @@
 mod assets;
 mod cellpose;
 mod layers;
+mod metrics;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;
 mod weights;
