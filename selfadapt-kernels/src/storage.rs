@@ -1,0 +1,126 @@
+//! Reads CPU tensors as slices and makes outputs without zeroing them first.
+
+use std::mem::MaybeUninit;
+
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType, bail};
+
+/// A place that a kernel writes exactly once: an element of a buffer, initialised or not.
+pub trait Slot<T>: Send {
+    /// Stores `value`.
+    fn put(&mut self, value: T);
+}
+
+impl Slot<f32> for f32 {
+    #[inline(always)]
+    fn put(&mut self, value: f32) {
+        *self = value;
+    }
+}
+
+impl Slot<f64> for f64 {
+    #[inline(always)]
+    fn put(&mut self, value: f64) {
+        *self = value;
+    }
+}
+
+impl<T: Send> Slot<T> for MaybeUninit<T> {
+    #[inline(always)]
+    fn put(&mut self, value: T) {
+        self.write(value);
+    }
+}
+
+/// A vector of `len` elements written by `fill`, which spares a pass over fresh memory.
+///
+/// # Safety
+/// `fill` must write every element, or not return.
+pub(crate) unsafe fn filled<T: Copy>(
+    len: usize,
+    fill: impl FnOnce(&mut [MaybeUninit<T>]),
+) -> Vec<T> {
+    let mut out = Vec::with_capacity(len);
+    fill(&mut out.spare_capacity_mut()[..len]);
+    // SAFETY: the capacity is at least `len` and the caller promises that `fill` wrote all of it.
+    unsafe { out.set_len(len) };
+    out
+}
+
+/// The elements of a contiguous CPU tensor inside a custom op.
+///
+/// # Errors
+/// If the layout is not contiguous or the type is not `T`; `op` and `what` name the argument.
+pub(crate) fn slice<'a, T: WithDType>(
+    op: &str,
+    what: &str,
+    storage: &'a CpuStorage,
+    layout: &Layout,
+) -> Result<&'a [T]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!(
+            "{op}: {what} must be contiguous, got shape {:?} with strides {:?}; call contiguous() first",
+            layout.shape().dims(),
+            layout.stride()
+        )
+    };
+    Ok(&storage.as_slice::<T>()?[start..end])
+}
+
+/// Runs `f` on the elements of a contiguous CPU tensor.
+///
+/// # Errors
+/// As [`slice`], or if the tensor is on another device.
+pub(crate) fn with_slice<T: WithDType, R>(
+    op: &str,
+    what: &str,
+    tensor: &Tensor,
+    f: impl FnOnce(&[T]) -> Result<R>,
+) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(cpu) => f(slice(op, what, cpu, layout)?),
+        _ => bail!(
+            "{op}: {what} must be on the CPU, got {:?}; there is no other implementation",
+            tensor.device().location()
+        ),
+    }
+}
+
+/// Checks that `tensor` has the shape `expected` and the type `dtype`.
+pub(crate) fn check(
+    op: &str,
+    what: &str,
+    tensor: &Tensor,
+    expected: &[usize],
+    dtype: DType,
+) -> Result<()> {
+    if tensor.dims() != expected || tensor.dtype() != dtype {
+        bail!(
+            "{op}: expected {what} of shape {expected:?} and type {dtype:?}, got {:?} and {:?}",
+            tensor.dims(),
+            tensor.dtype()
+        )
+    }
+    Ok(())
+}
+
+/// The four axes of an image batch of type f32 or f64.
+pub(crate) fn image_dims(op: &str, x: &Tensor) -> Result<(usize, usize, usize, usize)> {
+    if !matches!(x.dtype(), DType::F32 | DType::F64) {
+        bail!("{op}: expected f32 or f64, got {:?}", x.dtype())
+    }
+    match *x.dims() {
+        [b, c, h, w] => Ok((b, c, h, w)),
+        ref other => bail!("{op}: expected an input of shape [B, C, H, W], got {other:?}"),
+    }
+}
+
+/// The error of a type that no kernel covers.
+pub(crate) fn unsupported<T>(op: &str, dtype: DType) -> Result<T> {
+    bail!("{op}: expected f32 or f64, got {dtype:?}")
+}
+
+/// How many planes of `pixels` elements one task takes, so that small planes do not drown in scheduling.
+pub(crate) fn planes_at_once(pixels: usize) -> usize {
+    (16_384 / pixels.max(1)).max(1)
+}
