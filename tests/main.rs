@@ -3,8 +3,10 @@
 
 mod assets;
 mod cellpose;
+mod format;
 mod layers;
 mod metrics;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;
+mod size_models;
 mod weights;

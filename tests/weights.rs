@@ -84,18 +84,9 @@ fn module_versions_come_along() {
 fn a_network_gets_bare_names_and_f32() {
     let parallel = torch::read(fixture("parallel.pt")).unwrap();
     let bare = torch::read(fixture("net.pt")).unwrap();
-    let names: Vec<String> = parallel
-        .for_network()
-        .unwrap()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    assert!(names.iter().map(String::as_str).eq(bare.names()));
-    for (name, tensor) in torch::read(fixture("dtypes.pt"))
-        .unwrap()
-        .for_network()
-        .unwrap()
-    {
+    assert!(parallel.for_network().unwrap().names().eq(bare.names()));
+    let mixed = torch::read(fixture("dtypes.pt")).unwrap();
+    for (name, tensor) in mixed.for_network().unwrap().tensors {
         let float = name.contains("float");
         assert_eq!(tensor.dtype() == DType::F32, float, "{name}");
     }

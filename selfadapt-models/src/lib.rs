@@ -3,4 +3,5 @@
 pub mod cellpose;
 pub mod format;
 pub mod layers;
+pub mod run_folder;
 pub mod weights;

@@ -1,13 +1,18 @@
 //! Named tensors on disk: the containers that model weights come in, each in its own file.
 
 mod bytes;
+pub mod cellpose_keys;
+mod numpy;
 pub mod pickle;
+pub mod safetensors;
+pub mod size_model;
 pub mod torch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Tensor};
 use selfadapt_core::error::Result;
+use selfadapt_core::params::ParamSet;
 
 /// The named tensors of one file, in the file's order.
 #[derive(Clone, Debug, Default)]
@@ -44,28 +49,71 @@ impl Weights {
             .map(|(_, tensor)| tensor)
     }
 
-    /// The tensors as a network computes with them: every floating-point type becomes f32, integers
+    /// Parameters as a writer takes them: in the order of `layout`, then any others in the order of their
+    /// names.
+    pub fn of_params(params: &ParamSet, layout: &Layout) -> Self {
+        let listed: BTreeSet<&str> = layout.order.iter().map(String::as_str).collect();
+        let tensor = |name: &str| Some((name.to_owned(), params.get(name)?.as_detached_tensor()));
+        let first = layout.order.iter().filter_map(|name| tensor(name));
+        let others = params
+            .tensors()
+            .filter(|(name, _, _)| !listed.contains(name))
+            .map(|(name, tensor, _)| (name.to_owned(), tensor));
+        let tensors: Vec<_> = first.chain(others).collect();
+        Self {
+            layout: Layout {
+                order: tensors.iter().map(|(name, _)| name.clone()).collect(),
+                module_versions: layout.module_versions.clone(),
+            },
+            tensors,
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    /// The weights as a network computes with them: every floating-point type becomes f32, integers
     /// stay, and the prefix `module.` that torch's `DataParallel` puts before every name is dropped.
     ///
     /// # Errors
     /// If a tensor cannot be converted.
-    pub fn for_network(&self) -> Result<Vec<(String, Tensor)>> {
+    pub fn for_network(self) -> Result<Self> {
         let wrapped =
             !self.tensors.is_empty() && self.names().all(|name| name.starts_with("module."));
-        self.tensors
-            .iter()
+        let bare = |name: String| match name.strip_prefix("module.") {
+            Some(bare) if wrapped => bare.to_owned(),
+            _ => name,
+        };
+        let tensors = self
+            .tensors
+            .into_iter()
             .map(|(name, tensor)| {
-                let name = match name.strip_prefix("module.") {
-                    Some(bare) if wrapped => bare,
-                    _ => name,
-                };
-                let tensor = if tensor.dtype().is_float() {
+                let float = tensor.dtype().is_float();
+                let tensor = if float {
                     tensor.to_dtype(DType::F32)?
                 } else {
-                    tensor.clone()
+                    tensor
                 };
-                Ok((name.to_owned(), tensor))
+                Ok((bare(name), tensor))
             })
-            .collect()
+            .collect::<Result<Vec<_>>>()?;
+        let module_versions =
+            self.layout
+                .module_versions
+                .into_iter()
+                .filter_map(|(path, version)| {
+                    match path.strip_prefix("module") {
+                        _ if !wrapped => Some((path, version)),
+                        // The wrapper itself has the empty path, and what it wraps "module".
+                        None => None,
+                        Some(bare) => Some((bare.trim_start_matches('.').to_owned(), version)),
+                    }
+                });
+        Ok(Self {
+            layout: Layout {
+                order: tensors.iter().map(|(name, _)| name.clone()).collect(),
+                module_versions: module_versions.collect(),
+            },
+            tensors,
+            metadata: self.metadata,
+        })
     }
 }

@@ -27,9 +27,14 @@ pub use write::write;
 
 type Archive = ZipArchive<BufReader<File>>;
 
-/// Whether the first bytes of a file are those of a zip archive, or of a torch pickle older than torch 1.6.
-pub fn looks_like(head: &[u8]) -> bool {
-    head.starts_with(b"PK\x03\x04") || head.starts_with(&legacy::MAGIC)
+/// Whether the first bytes of a file are those of a zip archive; [`is_archive`] tells what is in it.
+pub fn is_zip(head: &[u8]) -> bool {
+    head.starts_with(b"PK\x03\x04")
+}
+
+/// Whether the first bytes of a file are those of a checkpoint from before torch 1.6.
+pub fn is_legacy(head: &[u8]) -> bool {
+    head.starts_with(&legacy::MAGIC)
 }
 
 /// Reads the tensors of a checkpoint, in its order, with the number types that it holds (`bool` becomes u8,
