@@ -1,0 +1,248 @@
+//! Winograd convolution, and its data gradient as the convolution with turned, swapped filters.
+
+use super::tiles::{OutputRow, TileLayout, TileRows, TransformRows, Window, transform_rows};
+use super::transform::{self, POINTS, SIDE, STEP};
+use crate::conv2d::geometry::{Geometry, Planes};
+use crate::conv2d::operand::{Epilogue, Input, SharedOutput};
+use crate::conv2d::plan::column_blocks;
+use crate::conv2d::product::{Product, ProductInto};
+use crate::conv2d::rows::{RowOfChannels, StoreRow};
+use crate::scratch;
+use crate::simd_vector::{Kernel, Level, MAX_LANES, Vector, dispatch};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Values of the transformed tiles of one task, input and output together: the second-level cache.
+const TILES: usize = 250_000;
+
+/// Transformed filters `G g G^T`, for one direction.
+pub(crate) struct Filters {
+    /// `[column block][point][source channel][columns of the block]`.
+    values: Vec<f32>,
+    source: Planes,
+    target: Planes,
+    lanes: usize,
+}
+
+impl Filters {
+    /// The filters of the convolution itself.
+    pub fn forward(geometry: &Geometry, weight: &[f32], level: Level) -> Self {
+        let channels = geometry.in_channels();
+        let planes = (geometry.input_planes(), geometry.output_planes());
+        Self::new(planes, level, |target, source, tap| {
+            weight[(target * channels + source) * 9 + tap]
+        })
+    }
+
+    /// The filters of the gradient by the input: the taps reversed, the channels swapped.
+    pub fn backward_data(geometry: &Geometry, weight: &[f32], level: Level) -> Self {
+        let channels = geometry.in_channels();
+        let planes = (geometry.output_planes(), geometry.input_planes());
+        Self::new(planes, level, |target, source, tap| {
+            weight[(source * channels + target) * 9 + 8 - tap]
+        })
+    }
+
+    fn new(
+        (source, target): (Planes, Planes),
+        level: Level,
+        tap: impl Fn(usize, usize, usize) -> f32 + Sync,
+    ) -> Self {
+        let lanes = level.lanes();
+        let padded = target.channels.next_multiple_of(lanes);
+        let mut values = vec![0.0; POINTS * source.channels * padded];
+        let mut rest = values.as_mut_slice();
+        let mut jobs = Vec::new();
+        for block in column_blocks(target.channels, lanes) {
+            let (of_block, after) = rest.split_at_mut(POINTS * source.channels * block.width);
+            rest = after;
+            jobs.push((block, of_block));
+        }
+        jobs.into_par_iter().for_each(|(block, to)| {
+            let mut taps = [[0.0; 2 * MAX_LANES]; 9];
+            for from in 0..source.channels {
+                for (i, taps) in taps.iter_mut().enumerate() {
+                    for (lane, value) in taps[..block.width].iter_mut().enumerate() {
+                        let channel = block.start + lane;
+                        *value = if channel < target.channels {
+                            tap(channel, from, i)
+                        } else {
+                            0.0
+                        };
+                    }
+                }
+                let job = FilterRow {
+                    taps: &taps,
+                    width: block.width,
+                    point: source.channels * block.width,
+                    to: &mut to[from * block.width..],
+                };
+                dispatch(level, job);
+            }
+        });
+        Self {
+            values,
+            source,
+            target,
+            lanes,
+        }
+    }
+
+    /// The filters of one point and column block: `[source channel][columns]`.
+    fn panel(&self, point: usize, start: usize, width: usize) -> &[f32] {
+        let at = POINTS * self.source.channels * start + point * self.source.channels * width;
+        &self.values[at..at + self.source.channels * width]
+    }
+}
+
+/// Transforms the filters of one source channel and one block of target channels.
+struct FilterRow<'a> {
+    taps: &'a [[f32; 2 * MAX_LANES]; 9],
+    width: usize,
+    point: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for FilterRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Vector>(self, simd: S) {
+        for lane in (0..self.width).step_by(S::F32_LANES) {
+            let tap = |y: usize, x: usize| {
+                simd.partial_load_f32s(&self.taps[3 * y + x][lane..lane + S::F32_LANES])
+            };
+            let columns: [[S::f32s; SIDE]; 3] =
+                std::array::from_fn(|x| transform::filter(simd, [tap(0, x), tap(1, x), tap(2, x)]));
+            for y in 0..SIDE {
+                let values = transform::filter(simd, columns.map(|column| column[y]));
+                for (x, value) in values.into_iter().enumerate() {
+                    let at = (y * SIDE + x) * self.point + lane;
+                    simd.partial_store_f32s(&mut self.to[at..at + S::F32_LANES], value);
+                }
+            }
+        }
+    }
+}
+
+/// Writes every pixel of the target.
+pub(crate) fn run(
+    filters: &Filters,
+    input: &Input,
+    epilogue: &Epilogue,
+    output: SharedOutput,
+    level: Level,
+) {
+    let (source, target) = (filters.source, filters.target);
+    if target.len() == 0 {
+        return;
+    }
+    let rows = TileRows::new(target);
+    let padded = |planes: Planes| planes.channels.next_multiple_of(filters.lanes);
+    let tile_rows = if level == Level::Avx512 || level == Level::Neon {
+        14
+    } else {
+        6
+    };
+    let per_task = rows.for_task(padded(source) + padded(target), TILES, tile_rows);
+    let tasks = rows.count().div_ceil(per_task);
+    (0..tasks).into_par_iter().for_each(|task| {
+        let first = task * per_task;
+        let task = Task {
+            filters,
+            input,
+            epilogue,
+            output,
+            rows,
+            range: first..(first + per_task).min(rows.count()),
+        };
+        dispatch(level, task);
+    });
+}
+
+/// A run of tile rows that one task computes.
+struct Task<'a> {
+    filters: &'a Filters,
+    input: &'a Input<'a>,
+    epilogue: &'a Epilogue<'a>,
+    output: SharedOutput<'a>,
+    rows: TileRows,
+    range: Range<usize>,
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Vector>(self, simd: S) {
+        let across = self.rows.across;
+        let tiles = self.range.len() * across;
+        let layout = |planes: Planes| TileLayout {
+            channels: planes.channels.next_multiple_of(S::F32_LANES),
+            tiles,
+        };
+        let (source, target) = (self.filters.source, self.filters.target);
+        let (from, to) = (layout(source), layout(target));
+        let mut strip = scratch::take(Window::Input.strip_len(across, S::F32_LANES));
+        let mut transformed = scratch::take(from.len());
+        let mut summed = scratch::take(to.len());
+        let mut pixels = scratch::take(STEP * STEP * across * S::F32_LANES);
+        let source_rows = TileRows {
+            planes: source,
+            ..self.rows
+        };
+        let rows = TransformRows {
+            input: self.input,
+            rows: source_rows,
+            range: self.range.clone(),
+            window: Window::Input,
+            layout: from,
+        };
+        transform_rows(simd, rows, &mut strip, &mut transformed);
+        for point in 0..POINTS {
+            for block in column_blocks(target.channels, S::F32_LANES) {
+                simd.enter(ProductInto {
+                    product: Product {
+                        a: &transformed[point * from.point()..],
+                        a_row: from.channels,
+                        a_segment: 0,
+                        segments: 1,
+                        depth: source.channels,
+                        b: self.filters.panel(point, block.start, block.width),
+                        rows: tiles,
+                        vectors: block.width / S::F32_LANES,
+                    },
+                    out: &mut summed[point * to.point() + block.start..],
+                    out_row: to.channels,
+                });
+            }
+        }
+        for channel in (0..target.channels).step_by(S::F32_LANES) {
+            for (i, row) in self.range.clone().enumerate() {
+                simd.enter(OutputRow {
+                    from: &summed[i * across * to.channels + channel..],
+                    layout: to,
+                    across,
+                    to: &mut pixels,
+                });
+                let (image, top) = self.rows.place(row);
+                for dy in 0..STEP.min(target.height - top) {
+                    let store = StoreRow {
+                        from: &pixels[dy * STEP * across * S::F32_LANES..],
+                        pitch: S::F32_LANES,
+                        row: RowOfChannels {
+                            planes: target,
+                            image,
+                            channel,
+                            y: top + dy,
+                        },
+                        epilogue: self.epilogue,
+                        to: self.output,
+                    };
+                    // SAFETY: a tile row belongs to one task, so its pixel rows to no other.
+                    unsafe { store.run(simd) };
+                }
+            }
+        }
+    }
+}
