@@ -16,6 +16,7 @@ fn both_generations_of_numpy_are_read() {
     let old = SizeModel::read(fixture("size_numpy1.npy")).unwrap();
     let new = SizeModel::read(fixture("size_numpy2.npy")).unwrap();
     assert_eq!(old, new);
+    assert_eq!(old, SizeModel::read(fixture("size_protocol2.npy")).unwrap());
     for (i, (a, mean)) in old.coefficients.iter().zip(&old.style_mean).enumerate() {
         assert!((a - (2.0 * i as f64 / 255.0 - 1.0)).abs() < 1e-15);
         assert!((mean - 0.5 * i as f64 / 255.0).abs() < 1e-7);

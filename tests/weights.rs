@@ -269,9 +269,9 @@ fn hostile_pickles_end_in_an_error() {
     // A list put into itself under a million names, then a million times the same large tuple.
     let cycle = b"\x80\x02]q\0h\0ah\0a.".to_vec();
     let wide = [
-        b"\x80\x02(".as_slice(),
+        b"\x80\x02](".as_slice(),
         &b"N".repeat(1 << 20),
-        b"lq\0",
+        b"eq\0",
         &b"0ccollections\nOrderedDict\nh\0\x85R".repeat(100),
         b".",
     ]
@@ -312,6 +312,7 @@ fn hostile_pickles_end_in_an_error() {
         (b"\x80\x02N)R.", "a call of something that is not a name"),
         (b"\x80\x02\x82\x01.", "opcode 0x82"),
         (b"i os\nsystem\n", "opcode 0x69"),
+        (b"I12\n.", "opcode 0x49"),
         (b"", "ends early"),
     ] {
         let message = read(pickle);
@@ -353,6 +354,10 @@ proptest! {
         archive(&[("data.pkl", &pickle), ("data/0", &[0; 16])], &path);
         let _ = torch::read(&path);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))] // each brings a file to disk
 
     #[test]
     fn any_tensor_survives_a_round_trip(

@@ -14,28 +14,12 @@ impl<'a> Cursor<'a> {
         Self { input, at: 0 }
     }
 
-    /// The value of a number opcode (INT, LONG, BININT*, FLOAT, BINFLOAT, LONG1).
+    /// The value of a number opcode (BININT, BININT1, BININT2, BINFLOAT, LONG1).
     pub(super) fn number(&mut self, opcode: u8) -> Result<Node, String> {
         Ok(match opcode {
-            b'I' | b'L' => match self.take_line()? {
-                "00" => Node::Bool(false),
-                "01" => Node::Bool(true),
-                line => {
-                    let digits = line.strip_suffix('L').unwrap_or(line);
-                    Node::Int(
-                        digits
-                            .parse()
-                            .map_err(|_| format!("the integer {line:?}"))?,
-                    )
-                }
-            },
             b'J' => Node::Int(i32::from_le_bytes(self.take_array()?).into()),
             b'K' => Node::Int(self.take_array::<1>()?[0].into()),
             b'M' => Node::Int(u16::from_le_bytes(self.take_array()?).into()),
-            b'F' => {
-                let line = self.take_line()?;
-                Node::Float(line.parse().map_err(|_| format!("the float {line:?}"))?)
-            }
             b'G' => Node::Float(f64::from_be_bytes(self.take_array()?)),
             // LONG1: little-endian two's complement of any length.
             _ => {
@@ -54,10 +38,6 @@ impl<'a> Cursor<'a> {
 
     /// The value of a string or bytes opcode.
     pub(super) fn string(&mut self, opcode: u8) -> Result<Node, String> {
-        if opcode == b'V' {
-            let line = self.take_line()?.to_owned();
-            return Ok(Node::Text(line));
-        }
         let length = match opcode {
             b'X' | b'T' | b'B' => u32::from_le_bytes(self.take_array()?).into(),
             0x8d | 0x8e => u64::from_le_bytes(self.take_array()?),

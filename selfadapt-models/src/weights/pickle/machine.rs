@@ -1,4 +1,4 @@
-//! The pickle virtual machine: opcodes of protocols 0 to 5 that data needs, as Python's `pickletools` names them.
+//! The pickle virtual machine: the opcodes of protocols 2 to 5 that data needs, as Python's `pickletools` names them.
 
 use std::collections::BTreeMap;
 
@@ -57,26 +57,21 @@ impl<'a> Machine<'a> {
                 self.marks.push(self.stack.len());
                 Ok(())
             }
-            // POP, POP_MARK, DUP
+            // POP, POP_MARK
             b'0' if self.marks.last() == Some(&self.stack.len()) => {
                 self.marks.pop();
                 Ok(())
             }
             b'0' => self.pop().map(drop),
             b'1' => self.pop_mark().map(drop),
-            b'2' => {
-                let top = self.top()?;
-                self.stack.push(top);
-                Ok(())
-            }
             b'N' => self.push(Node::None),
             0x88 => self.push(Node::Bool(true)),
             0x89 => self.push(Node::Bool(false)),
-            b'I' | b'L' | b'J' | b'K' | b'M' | 0x8a | b'F' | b'G' => {
+            b'J' | b'K' | b'M' | 0x8a | b'G' => {
                 let node = self.input.number(opcode)?;
                 self.push(node)
             }
-            b'V' | b'X' | 0x8c | 0x8d | b'U' | b'T' | b'C' | b'B' | 0x8e => {
+            b'X' | 0x8c | 0x8d | b'U' | b'T' | b'C' | b'B' | 0x8e => {
                 let node = self.input.string(opcode)?;
                 self.push(node)
             }
@@ -90,14 +85,6 @@ impl<'a> Machine<'a> {
             b't' => {
                 let items = self.pop_mark()?;
                 self.push(Node::Tuple(items))
-            }
-            b'l' => {
-                let items = self.pop_mark()?;
-                self.push(Node::List(items))
-            }
-            b'd' => {
-                let items = pairs(&self.pop_mark()?)?;
-                self.push(dict(items))
             }
             b'a' => {
                 let items = self.pop_n(1)?;
@@ -137,7 +124,7 @@ impl<'a> Machine<'a> {
                 let id = self.pop()?;
                 self.push(Node::Persistent(id))
             }
-            b'p' | b'q' | b'r' | 0x94 | b'g' | b'h' | b'j' => self.memo(opcode),
+            b'q' | b'r' | 0x94 | b'h' | b'j' => self.memo(opcode),
             other => Err(format!(
                 "opcode 0x{other:02x}, which data files do not use; nothing was executed"
             )),
@@ -241,17 +228,12 @@ impl<'a> Machine<'a> {
 
     fn memo(&mut self, opcode: u8) -> Result<(), String> {
         let index = match opcode {
-            b'p' | b'g' => {
-                let line = self.input.take_line()?;
-                line.parse()
-                    .map_err(|_| format!("the memo number {line:?}"))?
-            }
             b'q' | b'h' => self.input.take_array::<1>()?[0].into(),
             b'r' | b'j' => u32::from_le_bytes(self.input.take_array()?),
             // MEMOIZE
             _ => u32::try_from(self.memo.len()).map_err(|_| "too long a memo")?,
         };
-        if matches!(opcode, b'g' | b'h' | b'j') {
+        if matches!(opcode, b'h' | b'j') {
             let Some(&id) = self.memo.get(&index) else {
                 return Err(format!("the memo has nothing under {index}"));
             };

@@ -89,31 +89,38 @@ pub(super) fn widths(graph: &Graph) -> BTreeMap<&str, usize> {
 }
 
 /// All tensors of a state dict.
-pub(super) fn tensors(
-    graph: &Graph,
+pub(super) fn tensors<'a>(
+    graph: &'a Graph,
     dict: Id,
-    fetch: Fetch,
+    fetch: Fetch<'a>,
 ) -> Result<Vec<(String, Tensor)>, String> {
     let items = graph.dict(dict).unwrap_or_default();
-    let mut storages = Storages {
-        fetch,
-        known: BTreeMap::new(),
-        held: 0,
-        given: 0,
-    };
+    let mut views = Vec::with_capacity(items.len());
     let mut names = BTreeSet::new();
-    let mut tensors = Vec::new();
+    let mut users: BTreeMap<&str, usize> = BTreeMap::new();
     for (key, value) in items {
         let name = graph.text(*key).unwrap_or_default();
         if !names.insert(name) {
             return Err(format!("holds {name} twice"));
         }
-        let tensor = View::of(graph, *value)
-            .and_then(|view| storages.tensor(&view))
-            .map_err(|reason| format!("{name}: {reason}"))?;
-        tensors.push((name.to_owned(), tensor));
+        let view = View::of(graph, *value).map_err(|reason| format!("{name}: {reason}"))?;
+        *users.entry(view.key).or_default() += 1;
+        views.push((name, view));
     }
-    Ok(tensors)
+    let mut storages = Storages {
+        fetch,
+        users,
+        known: BTreeMap::new(),
+        held: 0,
+        given: 0,
+    };
+    views
+        .into_iter()
+        .map(|(name, view)| match storages.tensor(&view) {
+            Ok(tensor) => Ok((name.to_owned(), tensor)),
+            Err(reason) => Err(format!("{name}: {reason}")),
+        })
+        .collect()
 }
 
 /// A tensor as a checkpoint describes it; lengths in elements.
@@ -258,20 +265,23 @@ impl<'a> View<'a> {
     }
 }
 
-/// Storages read so far; several tensors may look into one.
+/// Storages that tensors still to come look into; several may look into one.
 struct Storages<'a> {
     fetch: Fetch<'a>,
-    known: BTreeMap<String, Vec<u8>>,
+    /// How many tensors are still to look into each.
+    users: BTreeMap<&'a str, usize>,
+    known: BTreeMap<&'a str, Vec<u8>>,
+    /// Bytes of all storages read, and of all tensors made from them.
     held: usize,
     given: usize,
 }
 
-impl Storages<'_> {
-    fn tensor(&mut self, view: &View) -> Result<Tensor, String> {
+impl<'a> Storages<'a> {
+    fn tensor(&mut self, view: &View<'a>) -> Result<Tensor, String> {
         if !self.known.contains_key(view.key) {
             let bytes = (self.fetch)(view.key, view.storage_bytes)?;
             self.held += bytes.len();
-            self.known.insert(view.key.to_owned(), bytes);
+            self.known.insert(view.key, bytes);
         }
         let storage = self
             .known
@@ -294,6 +304,12 @@ impl Storages<'_> {
             return Err("the tensors repeat their storages more than eightfold".into());
         }
         let gathered = view.gather(storage);
+        if let Some(users) = self.users.get_mut(view.key) {
+            *users -= 1;
+            if *users == 0 {
+                self.known.remove(view.key);
+            }
+        }
         let (gathered, dtype) = match view.numbers {
             Numbers::As(dtype) => (gathered, dtype),
             Numbers::I8 | Numbers::Untyped => {
