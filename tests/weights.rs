@@ -170,20 +170,16 @@ fn cellposes_own_checkpoint_survives_a_round_trip() {
     assert_same(&torch::read(&path).unwrap(), &weights);
 }
 
-fn assert_no_panic(bytes: &[u8], folder: &Path) -> Result<Weights, String> {
-    let path = folder.join("damaged");
-    std::fs::write(&path, bytes).unwrap();
-    torch::read(&path).map_err(|error| error.to_string())
-}
-
 #[test]
 fn a_checkpoint_cut_anywhere_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    for file in ["parameters.pt", "legacy.pt"] {
-        let whole = std::fs::read(fixture(file)).unwrap();
-        for length in 0..whole.len() {
-            let result = assert_no_panic(&whole[..length], folder.path());
-            assert!(result.is_err(), "{file} cut to {length} bytes");
+    for name in ["parameters.pt", "legacy.pt"] {
+        let path = folder.path().join(name);
+        let bytes = std::fs::copy(fixture(name), &path).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        for length in (0..bytes).rev() {
+            file.set_len(length).unwrap();
+            assert!(torch::read(&path).is_err(), "{name} cut to {length} bytes");
         }
     }
 }
@@ -334,7 +330,9 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
         }
-        let _ = assert_no_panic(&bytes, folder.path());
+        let path = folder.path().join(file);
+        std::fs::write(&path, bytes).unwrap();
+        let _ = torch::read(&path);
     }
 
     /// Behind the zip's checksums: the pickle itself is garbled.
