@@ -3,6 +3,7 @@
 
 mod assets;
 mod cellpose;
+mod dynamics;
 mod format;
 mod layers;
 mod metrics;
