@@ -5,6 +5,7 @@ mod assets;
 mod cellpose;
 mod dynamics;
 mod format;
+mod images;
 mod layers;
 mod metrics;
 #[allow(dead_code)] // each topic uses the types of number that its files hold

@@ -1,0 +1,4 @@
+//! Python's pickles, as far as NumPy's object files need them: read without running anything, and written.
+
+pub(super) mod read;
+pub(super) mod write;

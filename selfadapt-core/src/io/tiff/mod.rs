@@ -1,0 +1,165 @@
+//! TIFF files: strips and tiles, planar or interleaved, ImageJ and OME stacks, BigTIFF.
+
+mod chunks;
+mod directory;
+mod stack;
+mod write;
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use ndarray::Array3;
+
+pub use write::{Pixel, write, write_rgb};
+
+use super::axes::{Axes, Axis, Layout, Selection};
+use super::sample::Sample;
+use crate::error::{Error, Result};
+use directory::{Contents, Page};
+use stack::Stack;
+
+/// Reads one plane `[C, H, W]`; only the pages that it needs are decoded.
+///
+/// # Errors
+/// If the file is no TIFF, is cut off, claims more pixels than it can hold, or holds a stack and `wish` does not
+/// say which plane.
+pub(super) fn read<T: Sample>(path: &Path, wish: &Axes) -> Result<(Array3<T>, Layout, Selection)> {
+    let read = || -> Result<_, String> {
+        let file = File::open(path).map_err(|error| error.to_string())?;
+        let length = file.metadata().map_err(|error| error.to_string())?.len();
+        let mut file = BufReader::with_capacity(1 << 16, file);
+        let mut contents = directory::read(&mut file, length)?;
+        let stack = stack::describe(&contents)?;
+        unfold(&mut contents, &stack)?;
+        let layout = layout(&contents, &stack)?;
+        let selection = Selection::choose(&layout, wish)?;
+        let pixels = decode(&mut file, length, &contents, &stack, &layout, &selection)?;
+        Ok((pixels, layout, selection))
+    };
+    read().map_err(|reason| Error::read(path, reason))
+}
+
+/// Where the planes follow each other after one directory (ImageJ beyond 4 GB, tifffile's truncated stacks),
+/// gives each a page of its own.
+fn unfold(contents: &mut Contents, stack: &Stack) -> Result<(), String> {
+    let first = &contents.pages[stack.pages[0]];
+    if stack.promised <= stack.pages.len() {
+        return Ok(());
+    }
+    let bytes = first.width * first.height * first.samples * first.dtype.size();
+    let in_one_piece = first
+        .offsets
+        .windows(2)
+        .zip(&first.counts)
+        .all(|(o, &n)| o[0] + n == o[1]);
+    let whole = first.bits == first.dtype.size() * 8 && !first.padded && !first.planar;
+    if stack.pages.len() != 1 || first.compression != 1 || !in_one_piece || !whole {
+        return Err(format!(
+            "its description promises {} planes, but it holds {} pages; save it anew",
+            stack.promised,
+            stack.pages.len()
+        ));
+    }
+    let first = Page {
+        chunk: (first.width, first.height),
+        ..first.clone()
+    };
+    let start = first.offsets[0];
+    contents.pages = (0..stack.promised)
+        .map(|plane| Page {
+            offsets: vec![start.saturating_add((plane as u64).saturating_mul(bytes as u64))],
+            counts: vec![bytes as u64],
+            ..first.clone()
+        })
+        .collect();
+    Ok(())
+}
+
+/// The page behind each position of the stack's axes.
+fn page_of<'a>(contents: &'a Contents, stack: &Stack, position: usize) -> Result<&'a Page, String> {
+    let index = if stack.promised > stack.pages.len() {
+        Some(position)
+    } else {
+        stack.pages.get(position).copied()
+    };
+    index
+        .and_then(|index| contents.pages.get(index))
+        .ok_or_else(|| format!("there is no page for plane {position}"))
+}
+
+fn layout(contents: &Contents, stack: &Stack) -> Result<Layout, String> {
+    let page = page_of(contents, stack, 0)?;
+    let inner: &[(Axis, usize)] = match (page.samples, page.planar) {
+        (1, _) => &[(Axis::Y, page.height), (Axis::X, page.width)],
+        (samples, false) => &[
+            (Axis::Y, page.height),
+            (Axis::X, page.width),
+            (Axis::Channel, samples),
+        ],
+        (samples, true) => &[
+            (Axis::Channel, samples),
+            (Axis::Y, page.height),
+            (Axis::X, page.width),
+        ],
+    };
+    let all = || stack.axes.iter().chain(inner);
+    Ok(Layout {
+        sizes: all().map(|&(_, size)| size).collect(),
+        axes: all().map(|&(axis, _)| axis).collect(),
+        origin: stack.origin,
+        dtype: page.dtype,
+    })
+}
+
+fn decode<T: Sample>(
+    file: &mut BufReader<File>,
+    length: u64,
+    contents: &Contents,
+    stack: &Stack,
+    layout: &Layout,
+    selection: &Selection,
+) -> Result<Array3<T>, String> {
+    let outer = stack.axes.len();
+    let channel = selection.channel.filter(|&axis| axis < outer);
+    let first = page_of(contents, stack, 0)?;
+    let mut pixels = Vec::new();
+    for c in 0..channel.map_or(1, |axis| layout.sizes[axis]) {
+        let position = (0..outer).fold(0, |position, axis| {
+            let at = if Some(axis) == channel {
+                c
+            } else {
+                selection.at[axis]
+            };
+            position * layout.sizes[axis] + at
+        });
+        let page = page_of(contents, stack, position)?;
+        if !page.like(first) {
+            return Err(format!(
+                "page {position} is {} x {}, but the first is {} x {}; save them as separate files",
+                page.height, page.width, first.height, first.width
+            ));
+        }
+        chunks::check(page, length)?;
+        let decoded = chunks::decode(file, page, contents.endian)?;
+        if pixels.is_empty() {
+            pixels = decoded;
+        } else {
+            pixels.extend(decoded);
+        }
+    }
+    // Only the wanted pages were read: of the outer axes just the channels are left.
+    let mut sizes = layout.sizes.clone();
+    let mut at = selection.at.clone();
+    for axis in 0..outer {
+        at[axis] = 0;
+        if Some(axis) != channel {
+            sizes[axis] = 1;
+        }
+    }
+    Selection {
+        at,
+        ..selection.clone()
+    }
+    .cut(&sizes, pixels)
+}
