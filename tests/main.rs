@@ -5,6 +5,7 @@ mod assets;
 mod cellpose;
 mod dynamics;
 mod format;
+mod image_errors;
 mod images;
 mod layers;
 mod metrics;

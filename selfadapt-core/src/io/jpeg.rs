@@ -8,8 +8,9 @@ use image::codecs::jpeg::JpegDecoder;
 use image::{ColorType, ImageDecoder};
 use ndarray::Array3;
 
-use super::axes::{Axes, Axis, Layout, Selection};
+use super::axes::{Axes, Axis, Layout};
 use super::sample::{Dtype, Endian, Sample};
+use super::select::Selection;
 use crate::error::{Error, Result};
 
 /// A block of 8 x 8 pixels takes at least a few bits: more than this is a lie about the size.

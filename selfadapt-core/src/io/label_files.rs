@@ -5,8 +5,9 @@ use std::path::Path;
 
 use ndarray::Array3;
 
-use super::axes::{Axes, Selection};
+use super::axes::Axes;
 use super::png::Palette;
+use super::select::Selection;
 use super::{npy, read_array, seg};
 use crate::error::{Error, Result};
 use crate::labels::Labels;

@@ -16,6 +16,7 @@ mod provenance;
 pub mod rois;
 mod sample;
 pub mod seg;
+mod select;
 pub mod tiff;
 
 use std::path::Path;
@@ -30,9 +31,10 @@ pub use provenance::Provenance;
 
 use crate::error::{Error, Result};
 use crate::image::Image;
-use axes::{Layout, Selection};
+use axes::Layout;
 use png::Palette;
 use sample::Sample;
+use select::Selection;
 
 /// Reads an image of TIFF, PNG, JPEG, `.npy` or `.npz`: one plane `[C, H, W]` in file units, NaN and infinite pixels
 /// included (see [`check_finite`]), and an account of what the file held.

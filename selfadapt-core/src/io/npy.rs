@@ -8,8 +8,9 @@ use ndarray::{Array3, ArrayBase, Data, Dimension};
 use ndarray_npy::{WritableElement, WriteNpyExt};
 
 use super::atomic;
-use super::axes::{Axes, Axis, Layout, Selection};
+use super::axes::{Axes, Axis, Layout};
 use super::sample::{Dtype, Endian, Sample};
+use super::select::Selection;
 use crate::error::{Error, Result};
 
 /// The first bytes of every `.npy` file.

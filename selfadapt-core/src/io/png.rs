@@ -9,8 +9,9 @@ use ndarray::{Array3, ArrayView2};
 use png::{BitDepth, ColorType, Compression, Decoder, Encoder, Transformations};
 
 use super::atomic;
-use super::axes::{Axes, Axis, Layout, Selection};
+use super::axes::{Axes, Axis, Layout};
 use super::sample::{Dtype, Endian, Sample};
+use super::select::Selection;
 use crate::error::{Error, Result};
 
 /// Deflate shrinks at most this much.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::axes::{Axes, Layout, Selection};
+use super::axes::{Axes, Layout};
+use super::select::Selection;
 
 /// Where an image came from. Displays as `512 x 512, 3 channels, u8, axes YXC from ImageJ`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -13,8 +13,9 @@ use ndarray::Array3;
 
 pub use write::{Pixel, write, write_rgb};
 
-use super::axes::{Axes, Axis, Layout, Selection};
+use super::axes::{Axes, Axis, Layout};
 use super::sample::Sample;
+use super::select::Selection;
 use crate::error::{Error, Result};
 use directory::{Contents, Page};
 use stack::Stack;
@@ -162,4 +163,90 @@ fn decode<T: Sample>(
         ..selection.clone()
     }
     .cut(&sizes, pixels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array3;
+    use proptest::prelude::*;
+
+    /// Writes planes, reads each of them and all of them as channels, and compares.
+    fn there_and_back<P>(planes: &Array3<P>, exact: impl Fn(P) -> f64)
+    where
+        P: Pixel + Copy,
+        [P]: tiff::encoder::TiffValue,
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tif");
+        write(&path, planes.view()).unwrap();
+        let expected = planes.mapv(exact);
+        let count = planes.dim().0;
+        let channels = Axes {
+            channel_axis: (count > 1).then_some(0),
+            plane: None,
+        };
+        let (all, layout, _) = read::<f64>(&path, &channels).unwrap();
+        assert_eq!(all, expected);
+        assert_eq!(layout.dtype.size(), size_of::<P>());
+        for plane in 0..count {
+            let wish = Axes {
+                channel_axis: None,
+                plane: Some(plane),
+            };
+            let (one, ..) = read::<f64>(&path, &wish).unwrap();
+            assert_eq!(
+                one.index_axis(ndarray::Axis(0), 0),
+                expected.index_axis(ndarray::Axis(0), plane)
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn what_is_written_is_read(
+            (n, h, w) in (1..5_usize, 1..40_usize, 1..40_usize),
+            seed in any::<u32>(),
+        ) {
+            let raw = |(c, y, x): (usize, usize, usize)| {
+                (c as u32 * 7919 + y as u32 * 613 + x as u32).wrapping_mul(seed | 1)
+            };
+            there_and_back(&Array3::from_shape_fn((n, h, w), |at| raw(at) as u8), f64::from);
+            there_and_back(&Array3::from_shape_fn((n, h, w), |at| raw(at) as u16), f64::from);
+            there_and_back(&Array3::from_shape_fn((n, h, w), raw), f64::from);
+            let float = |at| f32::from_bits(raw(at) & 0xbf7f_ffff);
+            there_and_back(&Array3::from_shape_fn((n, h, w), float), f64::from);
+        }
+    }
+
+    #[test]
+    fn odd_shapes() {
+        // Several strips of a wide image, a single pixel, a constant image.
+        there_and_back(
+            &Array3::from_shape_fn((1, 30, 40_000), |(_, y, x)| (x * 3 + y) as u16),
+            f64::from,
+        );
+        there_and_back(&Array3::from_elem((1, 1, 1), f32::MIN_POSITIVE), f64::from);
+        there_and_back(&Array3::from_elem((1, 700, 700), 5_u8), f64::from);
+        let folder = tempfile::tempdir().unwrap();
+        let empty = write(
+            folder.path().join("a.tif"),
+            Array3::<u8>::zeros((1, 0, 4)).view(),
+        );
+        assert!(empty.unwrap_err().to_string().contains("expected pixels"));
+    }
+
+    #[test]
+    fn nan_and_infinity_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tif");
+        write(
+            &path,
+            ndarray::array![[[1.0, f32::NAN], [f32::INFINITY, -2.0]]].view(),
+        )
+        .unwrap();
+        let (back, ..) = read::<f32>(&path, &Axes::default()).unwrap();
+        assert!(back[[0, 0, 1]].is_nan() && back[[0, 1, 0]] == f32::INFINITY);
+    }
 }
