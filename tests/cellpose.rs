@@ -4,17 +4,19 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use ndarray::ArrayD;
-use selfadapt_core::model::{Mode, SegmentationModel};
-use selfadapt_core::params::{Lend, ParamSet};
+use selfadapt_core::model::{Mode, SegmentationModel, Sizing};
+use selfadapt_core::params::{Lend, ParamSet, Role};
 use selfadapt_models::cellpose::CellposeConfig;
 use selfadapt_models::cellpose::net::{CpNet, style};
+use selfadapt_models::format;
 
 use crate::npz::Npz;
 
 /// The parameters of the reference checkpoint.
 fn params(dir: &Path) -> ParamSet {
-    let tensors = candle_core::pickle::read_all(dir.join("cellpose/cyto_scellseg.pt")).unwrap();
-    ParamSet::new(tensors, CellposeConfig::role).unwrap()
+    format::open(dir.join("cellpose/cyto_scellseg.pt"))
+        .unwrap()
+        .params
 }
 
 fn network(params: &ParamSet, lend: Lend) -> CpNet {
@@ -174,4 +176,47 @@ fn a_training_step_is_cellposes() {
         let found = params.get(&name).unwrap().to_scalar::<i64>().unwrap();
         assert_eq!(found, npz.i64(&format!("{name}.after"))[[]], "{name}");
     }
+}
+
+#[test]
+fn a_written_checkpoint_says_the_diameters_of_its_configuration() {
+    let Some(dir) = crate::assets::dir() else {
+        return;
+    };
+    let loaded = format::open(dir.join("cellpose/cyto_scellseg.pt")).unwrap();
+    let config = loaded.config.sized(Sizing::Diameter(12.)).unwrap();
+    let save = format::named("cellpose").unwrap().save.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("adapted");
+    save(
+        &path,
+        config.as_ref(),
+        &loaded.params,
+        &loaded.provenance.layout,
+    )
+    .unwrap();
+    let again = format::open(&path).unwrap();
+    assert_eq!(
+        again.config.working_scale(Sizing::Native).unwrap(),
+        30. / 12.
+    );
+    assert_eq!(again.params.len(), 313);
+    assert_eq!(
+        again.provenance.layout.order,
+        loaded.provenance.layout.order
+    );
+    for (name, tensor, role) in again.params.tensors() {
+        let same = tensor.dtype() != DType::F32
+            || values(&tensor) == values(loaded.params.get(name).unwrap());
+        assert!(same || name == "diam_labels", "{name} changed");
+        assert_eq!(role == Role::Constant, name.starts_with("diam_"), "{name}");
+    }
+    // Built-in models for nuclei are known by their name.
+    let nuclei = folder.path().join("nucleitorch_0");
+    std::fs::copy(&path, &nuclei).unwrap();
+    let nuclei = format::open(&nuclei).unwrap();
+    assert_eq!(
+        nuclei.config.working_scale(Sizing::Diameter(17.)).unwrap(),
+        1.
+    );
 }

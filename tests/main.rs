@@ -3,6 +3,7 @@
 
 mod assets;
 mod cellpose;
+mod cellpose_images;
 mod dynamics;
 mod format;
 mod image_errors;

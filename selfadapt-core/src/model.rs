@@ -122,7 +122,7 @@ pub enum Sizing {
 ///
 /// Each implementor registers itself with `#[typetag::serde(name = "...")]` in its own file.
 #[typetag::serde(tag = "model")]
-pub trait ModelConfig: std::fmt::Debug + Send + Sync {
+pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
     /// Shape of the input.
     fn input(&self) -> InputSpec;
 
@@ -143,6 +143,15 @@ pub trait ModelConfig: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// If the model cannot use this kind of sizing.
     fn working_scale(&self, sizing: Sizing) -> Result<f64>;
+
+    /// A copy whose [`Sizing::Native`] is `sizing`, for the checkpoint of a model adapted at that size.
+    ///
+    /// # Errors
+    /// If the model cannot use this kind of sizing.
+    fn sized(&self, sizing: Sizing) -> Result<Box<dyn ModelConfig>> {
+        self.working_scale(sizing)?;
+        Ok(self.boxed())
+    }
 
     /// Chooses channels, normalises, and rescales: an image at the working scale, `[C, H, W]` on the CPU.
     ///

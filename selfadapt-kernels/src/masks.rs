@@ -59,6 +59,21 @@ pub fn compute_masks(
     height: usize,
     width: usize,
 ) -> Result<Vec<u32>> {
+    let labels = gather_masks(params, flows, cellprob, height, width)?;
+    fill_holes_and_remove_small(&labels, height, width, params.min_size)
+}
+
+/// As [`compute_masks`], before holes are filled and small instances dropped; labels may have gaps.
+///
+/// # Errors
+/// As [`compute_masks`].
+pub fn gather_masks(
+    params: &MaskParams,
+    flows: &[f32],
+    cellprob: &[f32],
+    height: usize,
+    width: usize,
+) -> Result<Vec<u32>> {
     expect_size("compute_masks", "flows", flows.len(), [2, height, width])?;
     expect_size(
         "compute_masks",
@@ -89,5 +104,5 @@ pub fn compute_masks(
     if params.flow_threshold > 0.0 {
         labels = remove_bad_flow_masks(&labels, flows, height, width, params.flow_threshold)?;
     }
-    fill_holes_and_remove_small(&labels, height, width, params.min_size)
+    Ok(labels)
 }

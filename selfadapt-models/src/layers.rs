@@ -5,6 +5,10 @@
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use selfadapt_core::model::Mode;
+use selfadapt_kernels::batch_norm::{batch_norm_eval, batch_norm_train};
+use selfadapt_kernels::conv2d::{Algorithm, conv2d};
+use selfadapt_kernels::max_pool::max_pool2d;
+use selfadapt_kernels::upsample::nearest_2x;
 
 /// A convolution with stride 1 whose output is as large as its input.
 #[derive(Clone, Debug)]
@@ -30,10 +34,7 @@ impl Conv2d {
     /// # Errors
     /// If the channels do not fit.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let (outputs, _, side, _) = self.weight.dims4()?;
-        let bias = self.bias.reshape((1, outputs, 1, 1))?;
-        x.conv2d(&self.weight, side / 2, 1, 1, 1)?
-            .broadcast_add(&bias)
+        conv2d(x, &self.weight, Some(&self.bias), 1, Algorithm::Auto)
     }
 }
 
@@ -107,29 +108,19 @@ impl BatchNorm {
     /// # Errors
     /// If the channels do not fit, or a batch has a single value a channel in train mode.
     pub fn apply(&self, x: &Tensor, mode: Mode, relu: bool) -> Result<Tensor> {
-        let y = match mode {
-            Mode::Eval => self.scaled(x, &self.running_mean, &self.running_var)?,
-            Mode::Train => {
-                let mean = x.mean_keepdim((0, 2, 3))?;
-                let variance = x.broadcast_sub(&mean)?.sqr()?.mean_keepdim((0, 2, 3))?;
-                let (mean, variance) = (mean.flatten_all()?, variance.flatten_all()?);
-                self.follow(
-                    &mean.detach(),
-                    &variance.detach(),
-                    x.elem_count() / mean.elem_count(),
-                )?;
-                self.scaled(x, &mean, &variance)?
+        let (weight, bias, epsilon) = (&self.weight, &self.bias, self.epsilon);
+        match mode {
+            Mode::Eval => {
+                let (mean, variance) = (&self.running_mean, &self.running_var);
+                batch_norm_eval(x, weight, bias, mean, variance, epsilon, relu)
             }
-        };
-        if relu { y.relu() } else { Ok(y) }
-    }
-
-    fn scaled(&self, x: &Tensor, mean: &Tensor, variance: &Tensor) -> Result<Tensor> {
-        let per_channel = (1, mean.elem_count(), 1, 1);
-        let scale = (&self.weight / (variance + self.epsilon)?.sqrt()?)?;
-        x.broadcast_sub(&mean.reshape(per_channel)?)?
-            .broadcast_mul(&scale.reshape(per_channel)?)?
-            .broadcast_add(&self.bias.reshape(per_channel)?)
+            Mode::Train => {
+                let normed = batch_norm_train(x, weight, bias, epsilon, relu)?;
+                let values = x.elem_count() / normed.mean.elem_count();
+                self.follow(&normed.mean, &normed.variance, values)?;
+                Ok(normed.y)
+            }
+        }
     }
 
     /// Moves the running estimates towards a batch's statistics, in the storage that was lent.
@@ -156,14 +147,11 @@ impl BatchNorm {
 /// # Errors
 /// If H or W is odd.
 pub fn max_pool_2x2(x: &Tensor) -> Result<Tensor> {
-    let (batch, channels, height, width) = x.dims4()?;
+    let (_, _, height, width) = x.dims4()?;
     if height % 2 + width % 2 != 0 {
         bail!("max_pool_2x2: expected an even height and width, found {height} x {width}");
     }
-    // candle's own max_pool2d has a wrong gradient.
-    x.reshape((batch, channels, height / 2, 2, width / 2, 2))?
-        .max(5)?
-        .max(3)
+    max_pool2d(x, 2, 2)
 }
 
 /// Repeats each pixel in a 2 x 2 block.
@@ -171,9 +159,162 @@ pub fn max_pool_2x2(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// If `x` has not four axes.
 pub fn upsample_2x(x: &Tensor) -> Result<Tensor> {
-    let (batch, channels, height, width) = x.dims4()?;
-    // candle's own upsample_nearest2d overwrites gradients instead of adding to them.
-    x.reshape((batch, channels, height, 1, width, 1))?
-        .broadcast_as((batch, channels, height, 2, width, 2))?
-        .reshape((batch, channels, height * 2, width * 2))
+    nearest_2x(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device, Var};
+    use selfadapt_core::params::{Lend, ParamSet, Role};
+    use std::collections::HashMap;
+
+    /// Numbers in (-1, 1) that follow no pattern a layer could use.
+    fn noise(seed: u64, shape: &[usize]) -> Tensor {
+        let numbers: Vec<f64> = (0..shape.iter().product::<usize>() as u64)
+            .map(|i| ((i + 1) * (seed * 2 + 12345) * 2_654_435_761 % 20011) as f64 / 10005.5 - 1.)
+            .collect();
+        Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+    }
+
+    /// Compares gradients by the input and by each parameter with central differences.
+    ///
+    /// `layer` is built anew from the parameters each time, which also resets running statistics.
+    fn check(
+        input: &[usize],
+        parameters: &[(&str, &[usize])],
+        layer: impl Fn(&VarBuilder, &Tensor) -> Result<Tensor>,
+    ) {
+        let mut vars: Vec<(String, Var)> = parameters
+            .iter()
+            .zip(1..)
+            .map(|((name, shape), seed)| {
+                (
+                    name.to_string(),
+                    Var::from_tensor(&noise(seed, shape)).unwrap(),
+                )
+            })
+            .collect();
+        vars.push(("x".to_owned(), Var::from_tensor(&noise(77, input)).unwrap()));
+        let run = |vars: &[(String, Var)]| {
+            let mut tensors: HashMap<String, Tensor> = vars
+                .iter()
+                .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
+                .collect();
+            let x = tensors.remove("x").unwrap();
+            let statistics = |value: f64| Tensor::full(value, input[1], &Device::Cpu).unwrap();
+            tensors.insert("running_mean".into(), statistics(0.1));
+            tensors.insert("running_var".into(), statistics(0.7));
+            tensors.insert(
+                "num_batches_tracked".into(),
+                Tensor::new(3i64, &Device::Cpu).unwrap(),
+            );
+            let weights = VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu);
+            let y = layer(&weights, &x).unwrap();
+            (&y * noise(99, y.dims())).unwrap().sum_all().unwrap()
+        };
+        let gradients = run(&vars).backward().unwrap();
+        let step = 1e-5;
+        for (name, var) in &vars {
+            let gradient = gradients
+                .get(var)
+                .unwrap_or_else(|| panic!("{name}: no gradient"));
+            let gradient = gradient.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            let old = var.copy().unwrap();
+            let values = old.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            // Every fifth number is enough, and none of the small tensors is skipped.
+            for at in (0..values.len()).step_by(if values.len() > 20 { 5 } else { 1 }) {
+                let moved = |by: f64| {
+                    let mut values = values.clone();
+                    values[at] += by;
+                    var.set(&Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap())
+                        .unwrap();
+                    run(&vars).to_scalar::<f64>().unwrap()
+                };
+                let expected = (moved(step) - moved(-step)) / (2. * step);
+                let difference = (gradient[at] - expected).abs();
+                assert!(
+                    difference < 1e-5 * (1. + expected.abs()),
+                    "{name}[{at}]: {} for {expected}",
+                    gradient[at]
+                );
+            }
+            var.set(&old).unwrap();
+        }
+    }
+
+    #[test]
+    fn gradients_of_every_layer_agree_with_finite_differences() {
+        for side in [1, 3] {
+            check(
+                &[2, 3, 6, 4],
+                &[("weight", &[2, 3, side, side]), ("bias", &[2])],
+                |weights, x| Conv2d::load(3, 2, side, weights)?.apply(x),
+            );
+        }
+        check(
+            &[2, 3],
+            &[("weight", &[4, 3]), ("bias", &[4])],
+            |weights, x| Linear::load(3, 4, weights)?.apply(x),
+        );
+        for mode in [Mode::Eval, Mode::Train] {
+            for relu in [false, true] {
+                check(
+                    &[2, 3, 4, 6],
+                    &[("weight", &[3]), ("bias", &[3])],
+                    |weights, x| BatchNorm::load(3, 0.05, 1e-5, weights)?.apply(x, mode, relu),
+                );
+            }
+        }
+        check(&[2, 3, 4, 6], &[], |_, x| max_pool_2x2(x));
+        // A second consumer, which candle's own upsampling gets wrong.
+        check(&[2, 3, 2, 2], &[], |_, x| {
+            upsample_2x(x)? + upsample_2x(&x.sqr()?)?
+        });
+    }
+
+    #[test]
+    fn running_statistics_move_in_the_storage_that_was_lent() {
+        let numbers = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
+        let tensors = [
+            ("weight", numbers(&[1.])),
+            ("bias", numbers(&[0.])),
+            ("running_mean", numbers(&[2.])),
+            ("running_var", numbers(&[4.])),
+            (
+                "num_batches_tracked",
+                Tensor::new(7i64, &Device::Cpu).unwrap(),
+            ),
+        ];
+        let named = tensors.map(|(name, tensor)| (name.to_owned(), tensor));
+        let x = numbers(&[1., 3., 5., 7.]).reshape((2, 1, 1, 2)).unwrap();
+        for lend in [Lend::Tracked, Lend::Detached] {
+            let params = ParamSet::new(named.clone(), |_| Role::Weight).unwrap();
+            let norm = params
+                .lend(lend, |weights| {
+                    Ok(BatchNorm::load(1, 0.05, 1e-5, &weights)?)
+                })
+                .unwrap();
+            let at = |name: &str| params.get(name).unwrap().to_vec1::<f32>().unwrap()[0];
+            let count = || {
+                params
+                    .get("num_batches_tracked")
+                    .unwrap()
+                    .to_scalar::<i64>()
+                    .unwrap()
+            };
+            norm.apply(&x, Mode::Eval, false).unwrap();
+            assert_eq!(
+                (at("running_mean"), at("running_var"), count()),
+                (2., 4., 7)
+            );
+            norm.apply(&x, Mode::Train, false).unwrap();
+            // Mean 4; variance 5 of the batch, 20 / 3 without bias.
+            assert!((at("running_mean") - (0.95 * 2. + 0.05 * 4.)).abs() < 1e-6);
+            assert!((at("running_var") - (0.95 * 4. + 0.05 * 20. / 3.)).abs() < 1e-6);
+            assert_eq!(count(), 8);
+            let single = numbers(&[1.]).reshape((1, 1, 1, 1)).unwrap();
+            assert!(norm.apply(&single, Mode::Train, false).is_err());
+        }
+    }
 }

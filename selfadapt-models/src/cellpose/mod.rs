@@ -1,13 +1,23 @@
 //! Cellpose 2 and 3 (Stringer et al. 2021, Pachitariu and Stringer 2022), after the package's release 3.1.1.
 
+pub mod decode;
+mod files;
 pub mod net;
-pub mod prepare;
+mod prepare;
+pub mod size;
 
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use selfadapt_core::error::{Error, Result};
+use selfadapt_core::image::Image;
+use selfadapt_core::model::{
+    InputSpec, InstanceDecoder, ModelConfig, SegmentationModel, Sizing, Window,
+};
+use selfadapt_core::params::Role;
 use serde::{Deserialize, Serialize};
 
-use selfadapt_core::error::{Error, Result};
-use selfadapt_core::model::{InputSpec, Sizing, Window};
-use selfadapt_core::params::Role;
+use decode::CellposeDecoder;
+use net::CpNet;
 
 /// How a Cellpose model is built and used; the defaults are those of `CellposeModel.eval`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,6 +131,11 @@ impl CellposeConfig {
                 ),
             ),
             (
+                self.niter == Some(0),
+                "niter: expected at least 1 step; leave it out for Cellpose's own number"
+                    .to_owned(),
+            ),
+            (
                 self.cellprob_threshold.is_nan(),
                 "cellprob_threshold: expected a number".to_owned(),
             ),
@@ -131,8 +146,20 @@ impl CellposeConfig {
         }
     }
 
-    /// The shape of the network's input.
-    pub fn input(&self) -> InputSpec {
+    /// What a named tensor of a checkpoint is for.
+    pub fn role(name: &str) -> Role {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        match last {
+            "running_mean" | "running_var" | "num_batches_tracked" => Role::Buffer,
+            "diam_mean" | "diam_labels" => Role::Constant,
+            _ => Role::Weight,
+        }
+    }
+}
+
+#[typetag::serde(name = "cellpose")]
+impl ModelConfig for CellposeConfig {
+    fn input(&self) -> InputSpec {
         InputSpec {
             channels: self.nbase.first().copied().unwrap_or(0),
             divisor: 16,
@@ -148,11 +175,20 @@ impl CellposeConfig {
         }
     }
 
-    /// Working pixels per image pixel: `diam_mean` over the objects' diameter.
-    ///
-    /// # Errors
-    /// If no diameter is known.
-    pub fn working_scale(&self, sizing: Sizing) -> Result<f64> {
+    fn role(&self, name: &str) -> Role {
+        Self::role(name)
+    }
+
+    fn build(&self, weights: VarBuilder) -> Result<Box<dyn SegmentationModel>> {
+        self.check()?;
+        Ok(Box::new(CpNet::load(&self.nbase, &weights)?))
+    }
+
+    fn decoder(&self) -> Box<dyn InstanceDecoder> {
+        Box::new(CellposeDecoder::new(self.clone()))
+    }
+
+    fn working_scale(&self, sizing: Sizing) -> Result<f64> {
         let diameter = match sizing {
             Sizing::Diameter(diameter) => diameter,
             Sizing::Native => self.diam_labels.ok_or_else(|| {
@@ -177,13 +213,126 @@ impl CellposeConfig {
         }
     }
 
-    /// What a named tensor of a checkpoint is for.
-    pub fn role(name: &str) -> Role {
-        let last = name.rsplit('.').next().unwrap_or(name);
-        match last {
-            "running_mean" | "running_var" | "num_batches_tracked" => Role::Buffer,
-            "diam_mean" | "diam_labels" => Role::Constant,
-            _ => Role::Weight,
+    fn sized(&self, sizing: Sizing) -> Result<Box<dyn ModelConfig>> {
+        let mut sized = self.clone();
+        sized.diam_labels = Some(self.diam_mean / self.working_scale(sizing)?);
+        Ok(Box::new(sized))
+    }
+
+    fn prepare(&self, image: &Image, scale: f64) -> Result<Tensor> {
+        prepare::prepare(self, image, scale)
+    }
+
+    fn boxed(&self) -> Box<dyn ModelConfig> {
+        Box::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_needs_no_more_than_its_name() {
+        let config: Box<dyn ModelConfig> =
+            serde_json::from_str(r#"{"model": "cellpose"}"#).unwrap();
+        assert_eq!(config.input().channels, 2);
+        let written = serde_json::to_string(&config).unwrap();
+        let again: Box<dyn ModelConfig> = serde_json::from_str(&written).unwrap();
+        assert_eq!(serde_json::to_string(&again).unwrap(), written);
+        let parse = serde_json::from_str::<Box<dyn ModelConfig>>;
+        let error = parse(r#"{"model": "cellpose", "diameter": 3}"#).unwrap_err();
+        assert!(
+            error.to_string().contains("unknown field `diameter`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_scale_follows_the_diameter() {
+        let config = CellposeConfig::default();
+        assert_eq!(config.working_scale(Sizing::Diameter(20.)).unwrap(), 1.5);
+        let say = |sizing| config.working_scale(sizing).unwrap_err().to_string();
+        assert!(say(Sizing::Native).contains("give a diameter"));
+        assert!(say(Sizing::PixelSize(0.5)).contains("give a diameter"));
+        assert!(say(Sizing::Diameter(0.)).contains("positive"));
+        assert!(say(Sizing::Diameter(f64::NAN)).contains("positive"));
+        let sized = config.sized(Sizing::Diameter(20.)).unwrap();
+        assert_eq!(sized.working_scale(Sizing::Native).unwrap(), 1.5);
+    }
+
+    #[test]
+    fn settings_without_meaning_are_named() {
+        let usual = CellposeConfig::default();
+        assert!(usual.check().is_ok());
+        let faults = [
+            (
+                CellposeConfig {
+                    nbase: vec![2],
+                    ..usual.clone()
+                },
+                "nbase",
+            ),
+            (
+                CellposeConfig {
+                    nbase: vec![3, 32],
+                    ..usual.clone()
+                },
+                "nbase",
+            ),
+            (
+                CellposeConfig {
+                    diam_mean: 0.,
+                    ..usual.clone()
+                },
+                "diam_mean",
+            ),
+            (
+                CellposeConfig {
+                    percentiles: [99., 1.],
+                    ..usual.clone()
+                },
+                "percentiles",
+            ),
+            (
+                CellposeConfig {
+                    tile_overlap: 0.7,
+                    ..usual.clone()
+                },
+                "tile_overlap",
+            ),
+            (
+                CellposeConfig {
+                    max_size_fraction: f64::NAN,
+                    ..usual.clone()
+                },
+                "max_size_fraction",
+            ),
+            (
+                CellposeConfig {
+                    flow_threshold: -1.,
+                    ..usual.clone()
+                },
+                "flow_threshold",
+            ),
+            (
+                CellposeConfig {
+                    niter: Some(0),
+                    ..usual.clone()
+                },
+                "niter",
+            ),
+            (
+                CellposeConfig {
+                    cellprob_threshold: f64::NAN,
+                    ..usual
+                },
+                "cellprob_threshold",
+            ),
+        ];
+        for (config, name) in faults {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
         }
     }
 }

@@ -129,3 +129,123 @@ fn sampled(channel: ArrayView2<f32>) -> Vec<f32> {
     rows.flat_map(|row| row.into_iter().step_by(across).copied())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfadapt_core::image::PixelType;
+
+    /// `((arange(9 * 8 * 3) * 37) % 101).reshape(9, 8, 3)`, channels last.
+    fn image() -> Image {
+        let value = |(c, y, x)| (((y * 8 + x) * 3 + c) * 37 % 101) as f32;
+        Image::new(Array3::from_shape_fn((3, 9, 8), value), PixelType::U8).unwrap()
+    }
+
+    /// `convert_image`, `normalize_img` and `resize_image` of Cellpose 3.1.1.
+    #[test]
+    fn prepared_images_are_those_of_cellpose() {
+        let usual = CellposeConfig::default();
+        let cases = [
+            (
+                CellposeConfig {
+                    channels: [0, 0],
+                    ..usual.clone()
+                },
+                [
+                    [0.157_112_73, 0.536_520_6, 0.236_240_58, 0.287_639_92],
+                    [0.; 4],
+                ],
+                [76.583_82, 0.],
+            ),
+            (
+                CellposeConfig {
+                    channels: [3, 1],
+                    ..usual.clone()
+                },
+                [
+                    [0.743_457_1, 0.495_318_1, 0.773_889_24, 0.452_140_93],
+                    [-0.021_922_6, 0.765_834_33, 0.008_954_303, 0.722_026_1],
+                ],
+                [78.159_183, 77.792_268],
+            ),
+            (
+                CellposeConfig {
+                    channels: [2, 0],
+                    invert: true,
+                    percentiles: [5., 80.],
+                    ..usual
+                },
+                [
+                    [0.543_344_74, 0.665_161_43, 0.502_389_1, 0.935_398_5],
+                    [0.; 4],
+                ],
+                [60.725_547, 0.],
+            ),
+        ];
+        for (config, expected, sums) in cases {
+            let prepared = prepare(&config, &image(), 1.5)
+                .unwrap()
+                .to_vec3::<f32>()
+                .unwrap();
+            assert_eq!((prepared[0].len(), prepared[0][0].len()), (13, 12));
+            for (channel, (expected, sum)) in prepared.iter().zip(expected.into_iter().zip(sums)) {
+                for ((y, x), expected) in
+                    [(0, 0), (5, 7), (12, 11), (3, 2)].into_iter().zip(expected)
+                {
+                    assert!(
+                        (channel[y][x] - expected).abs() < 1e-6,
+                        "{:?} {y} {x}",
+                        config.channels
+                    );
+                }
+                let found: f64 = channel.iter().flatten().map(|&v| f64::from(v)).sum();
+                assert!((found - sum).abs() < 1e-4, "{:?}: {found}", config.channels);
+            }
+        }
+    }
+
+    #[test]
+    fn channels_without_range_are_left_or_emptied_as_in_cellpose() {
+        let value = |(c, y, x)| {
+            if c == 0 {
+                5.
+            } else {
+                1e-6 * (y * 8 + x) as f32
+            }
+        };
+        let image = Image::new(Array3::from_shape_fn((2, 9, 8), value), PixelType::Float).unwrap();
+        let config = CellposeConfig {
+            channels: [1, 2],
+            ..CellposeConfig::default()
+        };
+        let prepared = prepare(&config, &image, 1.)
+            .unwrap()
+            .to_vec3::<f32>()
+            .unwrap();
+        assert!(prepared[0].iter().flatten().all(|&v| v == 5.));
+        assert!(prepared[1].iter().flatten().all(|&v| v == 0.));
+    }
+
+    #[test]
+    fn images_that_cannot_be_prepared_are_refused() {
+        let usual = CellposeConfig::default();
+        let say = |config: &CellposeConfig, image: &Image, scale| {
+            prepare(config, image, scale).unwrap_err().to_string()
+        };
+        let four = CellposeConfig {
+            channels: [4, 0],
+            ..usual.clone()
+        };
+        assert!(say(&four, &image(), 1.).contains("channel 4 was asked for, the image has 3"));
+        let wide = Image::new(Array3::zeros((1, 500, 40_000)), PixelType::U8).unwrap();
+        assert!(say(&usual, &wide, 15.).contains("larger diameter"));
+        assert!(say(&usual, &image(), f64::NAN).contains("scale"));
+        let mut pixels = Array3::zeros((1, 3, 3));
+        pixels[[0, 1, 2]] = f32::NAN;
+        let holed = Image::new(pixels, PixelType::Float).unwrap();
+        assert!(say(&usual, &holed, 1.).contains("NaN at row 1, column 2"));
+        // A single pixel never vanishes.
+        let dot = Image::new(Array3::zeros((1, 1, 1)), PixelType::U8).unwrap();
+        assert_eq!(prepare(&usual, &dot, 0.3).unwrap().dims(), [2, 1, 1]);
+    }
+}
