@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::Field;
+use crate::simd::dispatched;
 
 /// Pixels in flight at once. A step waits for the one before it; with several pixels, the processor works
 /// on the others meanwhile.
@@ -26,56 +27,57 @@ pub(super) fn interpolated(field: &Field, starts: &[u32], steps: usize) -> Vec<[
     ends.par_chunks_mut(BLOCK)
         .zip(starts.par_chunks(BLOCK))
         .for_each(|(ends, starts)| {
-            pulp::Arch::new().dispatch(|| follow_block(field, starts, steps, ends));
+            follow_block(field, starts, steps, ends);
         });
     ends
 }
 
-#[inline(always)]
-fn follow_block(field: &Field, starts: &[u32], steps: usize, ends: &mut [[f32; 2]]) {
-    let walker = |pixel: usize| {
-        let at = start(field, starts[pixel]);
-        Walker {
-            at,
-            kept: at,
-            kept_step: 0,
-            step: 0,
-            pixel,
-        }
-    };
-    let lanes = LANES.min(starts.len());
-    let mut walkers: Vec<Walker> = (0..lanes).map(walker).collect();
-    let mut next = lanes;
-    if steps == 0 {
-        for (end, &pixel) in ends.iter_mut().zip(starts) {
-            *end = start(field, pixel);
-        }
-        return;
-    }
-    while !walkers.is_empty() {
-        let mut lane = 0;
-        while lane < walkers.len() {
-            let w = &mut walkers[lane];
-            w.at = field.step(w.at);
-            w.step += 1;
-            if w.at == w.kept {
-                // From here on the same positions follow in turn: skip whole rounds of them.
-                let round = w.step - w.kept_step;
-                w.step = steps - (steps - w.step) % round;
+dispatched! {
+    fn follow_block(field: &Field, starts: &[u32], steps: usize, ends: &mut [[f32; 2]]) {
+        let walker = |pixel: usize| {
+            let at = start(field, starts[pixel]);
+            Walker {
+                at,
+                kept: at,
+                kept_step: 0,
+                step: 0,
+                pixel,
             }
-            if w.step >= steps {
-                ends[w.pixel] = w.at;
-                if next < starts.len() {
-                    *w = walker(next);
-                    next += 1;
-                } else {
-                    walkers.swap_remove(lane);
-                    continue;
+        };
+        let lanes = LANES.min(starts.len());
+        let mut walkers: Vec<Walker> = (0..lanes).map(walker).collect();
+        let mut next = lanes;
+        if steps == 0 {
+            for (end, &pixel) in ends.iter_mut().zip(starts) {
+                *end = start(field, pixel);
+            }
+            return;
+        }
+        while !walkers.is_empty() {
+            let mut lane = 0;
+            while lane < walkers.len() {
+                let w = &mut walkers[lane];
+                w.at = field.step(w.at);
+                w.step += 1;
+                if w.at == w.kept {
+                    // From here on the same positions follow in turn: skip whole rounds of them.
+                    let round = w.step - w.kept_step;
+                    w.step = steps - (steps - w.step) % round;
                 }
-            } else if w.step.is_power_of_two() {
-                (w.kept, w.kept_step) = (w.at, w.step);
+                if w.step >= steps {
+                    ends[w.pixel] = w.at;
+                    if next < starts.len() {
+                        *w = walker(next);
+                        next += 1;
+                    } else {
+                        walkers.swap_remove(lane);
+                        continue;
+                    }
+                } else if w.step.is_power_of_two() {
+                    (w.kept, w.kept_step) = (w.at, w.step);
+                }
+                lane += 1;
             }
-            lane += 1;
         }
     }
 }
@@ -122,17 +124,23 @@ impl Field {
         let corner = self.corner(at);
         let below = corner + self.width + 1;
         let (y, x) = (at[0].fract(), at[1].fract());
-        let (above, left) = (1.0 - f64::from(y), 1.0 - f64::from(x));
-        let [dy, dx] = [0, 1].map(|axis| {
-            let value = |pixel: usize| self.steps[pixel][axis];
-            // The original's types and order: a product is f32 until a factor `1 - fraction` makes it f64.
-            f64::from(value(corner)) * above * left
-                + f64::from(value(corner + 1)) * above * f64::from(x)
-                + f64::from(value(below) * y) * left
-                + f64::from(value(below + 1) * y * x)
-        });
+        let [a, b] = [self.steps[corner], self.steps[corner + 1]];
+        let [c, d] = [self.steps[below], self.steps[below + 1]];
+        let dy = mix([a[0], b[0], c[0], d[0]], y, x);
+        let dx = mix([a[1], b[1], c[1], d[1]], y, x);
         self.clamp([at[0] + dy as f32, at[1] + dx as f32])
     }
+}
+
+/// Bilinear between `a b` above and `c d` below, in the original's order and types: a product is `f32` until a
+/// factor `1 - fraction` makes it `f64`.
+#[inline(always)]
+fn mix([a, b, c, d]: [f32; 4], y: f32, x: f32) -> f64 {
+    let (above, left) = (1.0 - f64::from(y), 1.0 - f64::from(x));
+    f64::from(a) * above * left
+        + f64::from(b) * above * f64::from(x)
+        + f64::from(c * y) * left
+        + f64::from(d * y * x)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::objects::Object;
+use crate::simd::dispatched;
 
 /// Pixels of a cell that lie side by side.
 struct Run {
@@ -66,7 +67,7 @@ impl CellFlows {
     /// Lets heat spread in `object`, one of those of `labels` `[_, width]`.
     pub(crate) fn new(labels: &[u32], width: usize, object: &Object) -> Self {
         let runs: Vec<Run> = runs(labels, width, object).collect();
-        let flows = pulp::Arch::new().dispatch(|| diffuse(&runs, object));
+        let flows = diffuse(&runs, object);
         Self { runs, flows, width }
     }
 
@@ -80,42 +81,43 @@ impl CellFlows {
     }
 }
 
-#[inline(always)]
-fn diffuse(runs: &[Run], object: &Object) -> Vec<[f64; 2]> {
-    // A frame of one cold pixel around the box.
-    let (height, width) = (object.rows.len() + 2, object.columns.len() + 2);
-    let at =
-        |y: usize, x: usize| (y + 1 - object.rows.start) * width + x + 1 - object.columns.start;
-    let places: Vec<Range<usize>> = runs
-        .iter()
-        .map(|run| at(run.y, run.x.start)..at(run.y, run.x.end))
-        .collect();
-    let [y, x] = centre_of(runs, object);
-    let source = at(y, x);
-    let mut heat = vec![0.0; height * width];
-    let mut next = heat.clone();
-    for _ in 0..2 * (height + width) {
-        heat[source] += 1.0;
-        for place in &places {
-            let (start, count) = (place.start, place.len());
-            let around = |row: usize| &heat[row - 1..][..count + 2];
-            spread(
-                [around(start - width), around(start), around(start + width)],
-                &mut next[place.clone()],
-            );
+dispatched! {
+    fn diffuse(runs: &[Run], object: &Object) -> Vec<[f64; 2]> {
+        // A frame of one cold pixel around the box.
+        let (height, width) = (object.rows.len() + 2, object.columns.len() + 2);
+        let at =
+            |y: usize, x: usize| (y + 1 - object.rows.start) * width + x + 1 - object.columns.start;
+        let places: Vec<Range<usize>> = runs
+            .iter()
+            .map(|run| at(run.y, run.x.start)..at(run.y, run.x.end))
+            .collect();
+        let [y, x] = centre_of(runs, object);
+        let source = at(y, x);
+        let mut heat = vec![0.0; height * width];
+        let mut next = heat.clone();
+        for _ in 0..2 * (height + width) {
+            heat[source] += 1.0;
+            for place in &places {
+                let (start, count) = (place.start, place.len());
+                let around = |row: usize| &heat[row - 1..][..count + 2];
+                spread(
+                    [around(start - width), around(start), around(start + width)],
+                    &mut next[place.clone()],
+                );
+            }
+            std::mem::swap(&mut heat, &mut next);
         }
-        std::mem::swap(&mut heat, &mut next);
+        let mut flows = Vec::with_capacity(object.pixels);
+        for place in places {
+            flows.extend(place.map(|at| {
+                let dy = heat[at + width] - heat[at - width];
+                let dx = heat[at + 1] - heat[at - 1];
+                let length = 1e-60 + (dy * dy + dx * dx).sqrt();
+                [dy / length, dx / length]
+            }));
+        }
+        flows
     }
-    let mut flows = Vec::with_capacity(object.pixels);
-    for place in places {
-        flows.extend(place.map(|at| {
-            let dy = heat[at + width] - heat[at - width];
-            let dx = heat[at + 1] - heat[at - 1];
-            let length = 1e-60 + (dy * dy + dx * dx).sqrt();
-            [dy / length, dx / length]
-        }));
-    }
-    flows
 }
 
 /// Means over 3 x 3 pixels; `rows` are one pixel longer than `out` on both sides.
