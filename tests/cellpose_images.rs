@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use ndarray::{Array2, Array3, ArrayD, Ix2};
 use selfadapt_core::image::{Image, PixelType};
 use selfadapt_core::infer::{InferOptions, predict, stitched};
+use selfadapt_core::io::{self, Axes};
 use selfadapt_core::labels::Labels;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::{ModelConfig, Sizing};
@@ -16,7 +17,6 @@ use selfadapt_models::cellpose::net::style;
 use selfadapt_models::cellpose::{CellposeConfig, size};
 use selfadapt_models::format;
 use selfadapt_models::weights::size_model::SizeModel;
-use tiff::decoder::{Decoder, DecodingResult};
 
 use crate::npz::Npz;
 
@@ -27,20 +27,8 @@ fn network(dir: &Path) -> Network {
 }
 
 fn image(dir: &Path, name: &str) -> Image {
-    let file = std::fs::File::open(dir.join(format!("data/{name}.tif"))).unwrap();
-    let mut decoder = Decoder::new(file).unwrap();
-    let (width, height) = decoder.dimensions().unwrap();
-    let pixels: Vec<f32> = match decoder.read_image().unwrap() {
-        DecodingResult::U8(pixels) => pixels.into_iter().map(f32::from).collect(),
-        DecodingResult::U16(pixels) => pixels.into_iter().map(f32::from).collect(),
-        _ => panic!("{name}: expected 8 or 16 bits"),
-    };
-    let shape = (1, height as usize, width as usize);
-    Image::new(
-        Array3::from_shape_vec(shape, pixels).unwrap(),
-        PixelType::U8,
-    )
-    .unwrap()
+    let path = dir.join(format!("data/{name}.tif"));
+    io::read(path, &Axes::default()).unwrap().0
 }
 
 fn segment(
