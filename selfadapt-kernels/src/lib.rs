@@ -1,21 +1,31 @@
 //! Numerical kernels of SelfAdapt.
 
+pub mod adamw;
 pub mod batch_norm;
 pub mod conv2d;
+pub mod ema;
 pub mod fill_holes;
 pub mod flow_error;
 pub mod follow_flows;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod gradcheck;
+mod in_place;
 pub mod label_flows;
+pub mod masked_loss;
 pub mod masks;
+pub mod math;
 pub mod max_pool;
 pub mod objects;
 pub mod overlap;
+pub mod quantile;
 mod scratch;
 pub mod simd;
 mod simd_transpose;
 pub mod simd_vector;
 pub mod sinks;
 pub mod storage;
+mod sums;
 pub mod upsample;
+pub mod views;

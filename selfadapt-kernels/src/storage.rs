@@ -10,16 +10,9 @@ pub trait Slot<T>: Send {
     fn put(&mut self, value: T);
 }
 
-impl Slot<f32> for f32 {
+impl<T: WithDType> Slot<T> for T {
     #[inline(always)]
-    fn put(&mut self, value: f32) {
-        *self = value;
-    }
-}
-
-impl Slot<f64> for f64 {
-    #[inline(always)]
-    fn put(&mut self, value: f64) {
+    fn put(&mut self, value: T) {
         *self = value;
     }
 }
@@ -86,6 +79,9 @@ pub(crate) fn with_slice<T: WithDType, R>(
     }
 }
 
+/// Elements of one task where work has no natural pieces.
+pub(crate) const CHUNK: usize = 1 << 15;
+
 /// Checks that `tensor` has the shape `expected` and the type `dtype`.
 pub(crate) fn check(
     op: &str,
@@ -123,4 +119,28 @@ pub(crate) fn unsupported<T>(op: &str, dtype: DType) -> Result<T> {
 /// How many planes of `pixels` elements one task takes, so that small planes do not drown in scheduling.
 pub(crate) fn planes_at_once(pixels: usize) -> usize {
     (16_384 / pixels.max(1)).max(1)
+}
+
+/// Cuts a buffer `[B, channels, pixels]` into runs of `chunk` pixels: one item an image and run, in that order, each
+/// with its slice of every channel, so that tasks that need all channels of a pixel may write side by side.
+pub(crate) fn by_pixels<O>(
+    buffer: &mut [O],
+    channels: usize,
+    pixels: usize,
+    chunk: usize,
+) -> Vec<Vec<&mut [O]>> {
+    let mut tasks = Vec::new();
+    if buffer.is_empty() {
+        return tasks;
+    }
+    for image in buffer.chunks_mut(channels * pixels) {
+        let mut planes: Vec<_> = image
+            .chunks_mut(pixels)
+            .map(|plane| plane.chunks_mut(chunk))
+            .collect();
+        for _ in 0..pixels.div_ceil(chunk) {
+            tasks.push(planes.iter_mut().filter_map(Iterator::next).collect());
+        }
+    }
+    tasks
 }

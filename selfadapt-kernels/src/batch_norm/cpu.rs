@@ -1,17 +1,11 @@
 //! Batch norm on CPU slices of shape `[B, C, pixels]`, one plane at a time, sums in f64.
 
-use std::array::from_fn;
-
 use candle_core::WithDType;
 use rayon::prelude::*;
 
 use crate::simd::dispatched;
 use crate::storage::{Slot, planes_at_once};
-
-/// Partial sums side by side, so that a sum vectorises and still has a fixed order.
-const LANES: usize = 16;
-/// Elements that are summed in their own precision before f64 takes over.
-const BLOCK: usize = 64 * LANES;
+use crate::sums::{BLOCK, lane_sum};
 
 /// Mean and biased variance of every channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,21 +203,6 @@ impl<T: WithDType> Affine<T> {
             self.pixels
         );
     }
-}
-
-/// Sum of `f` over an index range of at most a block, lane by lane.
-#[inline(always)]
-fn lane_sum<T: WithDType>(len: usize, f: impl Fn(usize) -> T) -> f64 {
-    let mut lanes = [T::zero(); LANES];
-    let whole = len - len % LANES;
-    for start in (0..whole).step_by(LANES) {
-        let term: [T; LANES] = from_fn(|l| f(start + l));
-        for (lane, term) in lanes.iter_mut().zip(term) {
-            *lane += term;
-        }
-    }
-    let tail: f64 = (whole..len).map(|i| f(i).to_f64()).sum();
-    lanes.iter().map(|l| l.to_f64()).sum::<f64>() + tail
 }
 
 dispatched! {
