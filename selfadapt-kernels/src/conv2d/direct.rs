@@ -1,10 +1,13 @@
 //! The exact algorithm: sums over taps and channels in registers, from a channel-last strip of rows.
 
+use super::epilogue::{ChannelSums, Epilogue};
 use super::geometry::Planes;
-use super::operand::{Epilogue, Input, SharedOutput};
+use super::operand::Input;
+use super::output::SharedOutput;
 use super::plan::{Phase, Plan, column_blocks};
 use super::product::{Product, ProductInto};
-use super::rows::{PackRow, RowOfChannels, StoreRow};
+use super::rows::{PackRow, RowOfChannels};
+use super::store::StoreRow;
 use crate::scratch;
 use crate::simd_vector::{Kernel, Level, Vector, dispatch};
 use rayon::prelude::*;
@@ -21,24 +24,24 @@ pub(crate) fn strip_rows(batch: usize, groups: usize, most: usize) -> usize {
     groups.div_ceil(strips).max(1)
 }
 
-/// Runs a plan: every pixel of the target is written once.
+/// Runs a plan: every pixel of the target is written once. Returns the sums that the epilogue asks for.
 pub(crate) fn run(
     plan: &Plan,
     input: &Input,
     epilogue: &Epilogue,
     output: SharedOutput,
     level: Level,
-) {
+) -> ChannelSums {
     let target = plan.target;
     if target.len() == 0 {
-        return;
+        return ChannelSums::gather(Vec::new(), 1, target);
     }
     let groups = plan.groups(target.height);
     let width = plan.reach(plan.groups(target.width));
     let row_values = width * plan.source.channels.max(1) * plan.in_stride;
     let rows = strip_rows(target.batch, groups, STRIP / row_values.max(1));
     let strips = groups.div_ceil(rows);
-    (0..target.batch * strips).into_par_iter().for_each(|task| {
+    let tasks = (0..target.batch * strips).into_par_iter().map(|task| {
         let first = task % strips * rows;
         let strip = Strip {
             plan,
@@ -48,8 +51,9 @@ pub(crate) fn run(
             image: task / strips,
             groups: first..(first + rows).min(groups),
         };
-        dispatch(level, strip);
+        dispatch(level, strip)
     });
+    ChannelSums::gather(tasks.collect(), strips, target)
 }
 
 /// The groups of target rows of one image that one task computes.
@@ -63,10 +67,11 @@ struct Strip<'a> {
 }
 
 impl Kernel for Strip<'_> {
-    type Output = ();
+    /// The strip's slot of sums.
+    type Output = Vec<f32>;
 
     #[inline(always)]
-    fn run<S: Vector>(self, simd: S) {
+    fn run<S: Vector>(self, simd: S) -> Vec<f32> {
         let Plan {
             source,
             target,
@@ -93,6 +98,7 @@ impl Kernel for Strip<'_> {
             &mut packed,
         );
         let out_width = columns * out_stride;
+        let mut sums = self.epilogue.slots(1, target.channels);
         let mut rows = scratch::take(out_stride * out_width * 2 * S::F32_LANES);
         for block in column_blocks(target.channels, S::F32_LANES) {
             for (i, group) in self.groups.clone().enumerate() {
@@ -123,6 +129,7 @@ impl Kernel for Strip<'_> {
                             row,
                             epilogue: self.epilogue,
                             to: self.output,
+                            sums: &mut sums,
                         };
                         // SAFETY: a row group of an image belongs to one task, so this row to no other.
                         unsafe { store.run(simd) };
@@ -130,6 +137,7 @@ impl Kernel for Strip<'_> {
                 }
             }
         }
+        sums
     }
 }
 

@@ -9,20 +9,24 @@
 
 mod direct;
 mod direct_weight;
+mod epilogue;
 mod geometry;
 mod op;
 mod operand;
+mod output;
 mod plan;
 mod product;
 mod reference;
 mod rows;
 pub mod slices;
+mod store;
 #[cfg(test)]
 mod tests;
 mod winograd;
 
+pub use epilogue::{ChannelSums, Epilogue, Gate, Sums};
 pub use geometry::Geometry;
-pub use operand::{Affine, Epilogue, Input};
+pub use operand::{Affine, Input, Term};
 
 use candle_core::{DType, Result, Tensor};
 use op::Convolution;

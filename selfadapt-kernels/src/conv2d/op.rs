@@ -1,7 +1,8 @@
 //! The convolution and its gradients as candle operations on `f32` and `f64` tensors of the CPU.
 
+use super::epilogue::Epilogue;
 use super::geometry::Geometry;
-use super::operand::{Epilogue, Input};
+use super::operand::Input;
 use super::{Algorithm, reference, slices};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use std::mem::MaybeUninit;
@@ -29,12 +30,13 @@ impl Convolution {
             (Values::F32(input), Values::F32(weight), None | Some(Values::F32(_))) => {
                 let epilogue = Epilogue {
                     bias: bias.and_then(Values::f32),
-                    residual: None,
+                    ..Epilogue::default()
                 };
                 let algorithm = self.algorithm;
                 CpuStorage::F32(written(geometry.output_len(), |to| {
                     let input = Input::plain(input);
                     slices::forward_uninit(geometry, algorithm, input, weight, epilogue, to)
+                        .map(|_| ())
                 })?)
             }
             (Values::F64(input), Values::F64(weight), None | Some(Values::F64(_))) => {
@@ -157,6 +159,7 @@ impl CustomOp2 for DataGradient {
                     slices::backward_data_uninit(
                         geometry, *algorithm, gradient, weight, epilogue, to,
                     )
+                    .map(|_| ())
                 })?)
             }
             (Values::F64(gradient), Values::F64(weight)) => {

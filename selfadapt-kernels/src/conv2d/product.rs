@@ -63,13 +63,19 @@ impl ProductInto<'_> {
             row += unsafe {
                 let out = self.out.as_mut_ptr().add(row * self.out_row);
                 let from = &self.product;
-                match left {
-                    14.. => tile::<S, 14, N>(simd, from, row, out, self.out_row),
-                    8.. => tile::<S, 8, N>(simd, from, row, out, self.out_row),
-                    6.. => tile::<S, 6, N>(simd, from, row, out, self.out_row),
-                    4.. => tile::<S, 4, N>(simd, from, row, out, self.out_row),
-                    2.. => tile::<S, 2, N>(simd, from, row, out, self.out_row),
-                    _ => tile::<S, 1, N>(simd, from, row, out, self.out_row),
+                // `const` keeps tiles that a level never uses from being compiled for it.
+                if const { S::TILE_ROWS >= 14 } && left >= 14 {
+                    tile::<S, 14, N>(simd, from, row, out, self.out_row)
+                } else if const { S::TILE_ROWS >= 8 } && left >= 8 {
+                    tile::<S, 8, N>(simd, from, row, out, self.out_row)
+                } else if left >= 6 {
+                    tile::<S, 6, N>(simd, from, row, out, self.out_row)
+                } else if left >= 4 {
+                    tile::<S, 4, N>(simd, from, row, out, self.out_row)
+                } else if left >= 2 {
+                    tile::<S, 2, N>(simd, from, row, out, self.out_row)
+                } else {
+                    tile::<S, 1, N>(simd, from, row, out, self.out_row)
                 }
             };
         }
@@ -163,9 +169,10 @@ impl Kernel for OuterProduct<'_> {
                 // SAFETY: the asserts above cover all rows and columns of the result and what they read.
                 unsafe {
                     let out = self.out.as_mut_ptr().add(row * self.out_row + column);
+                    let eight = const { S::OUTER_TILE_ROWS >= 8 } && left >= 8;
                     match (left, two) {
-                        (8.., true) => outer::<S, 8, 2>(simd, &self, row, column, out),
-                        (8.., false) => outer::<S, 8, 1>(simd, &self, row, column, out),
+                        (_, true) if eight => outer::<S, 8, 2>(simd, &self, row, column, out),
+                        (_, false) if eight => outer::<S, 8, 1>(simd, &self, row, column, out),
                         (4.., true) => outer::<S, 4, 2>(simd, &self, row, column, out),
                         (4.., false) => outer::<S, 4, 1>(simd, &self, row, column, out),
                         (2.., true) => outer::<S, 2, 2>(simd, &self, row, column, out),

@@ -1,8 +1,8 @@
-//! Moves image rows between planes `[B, C, H, W]` and channel-last working memory, a square of pixels by
-//! channels at a time, applying the input's affine and ReLU on the way in and bias and residual on the way out.
+//! Packs image rows of planes `[B, C, H, W]` into channel-last working memory, a square of pixels by channels
+//! at a time, applying the input's affine, second term and ReLU on the way.
 
 use super::geometry::Planes;
-use super::operand::{Epilogue, Input, SharedOutput};
+use super::operand::Input;
 use crate::simd_vector::{Block, Kernel, MAX_LANES, Vector};
 
 /// A row of up to one vector of channels of a tensor of planes.
@@ -17,12 +17,13 @@ pub(crate) struct RowOfChannels {
 impl RowOfChannels {
     /// How many channels there are from the first on, at most `lanes`.
     #[inline(always)]
-    fn channels(&self, lanes: usize) -> usize {
+    pub fn channels(&self, lanes: usize) -> usize {
         (self.planes.channels - self.channel).min(lanes)
     }
 
+    /// Where the row of the first channel begins.
     #[inline(always)]
-    fn offset(&self) -> usize {
+    pub fn offset(&self) -> usize {
         self.planes.row(self.image, self.channel, self.y)
     }
 }
@@ -50,7 +51,11 @@ impl Kernel for PackRow<'_> {
             return;
         }
         assert!(self.columns <= row.planes.width && channels > 0);
-        assert!(row.offset() + (channels - 1) * plane + self.columns <= self.input.values.len());
+        let span = (channels - 1) * plane + self.columns;
+        assert!(row.offset() + span <= self.input.values.len());
+        if let Some(second) = self.input.second {
+            assert!(row.offset() + span <= second.values.len());
+        }
         assert!((self.columns - 1) * self.pitch + written <= self.to.len());
         let lanes_written = simd.first(written);
         for x in (0..self.columns).step_by(S::F32_LANES) {
@@ -60,7 +65,8 @@ impl Kernel for PackRow<'_> {
                 let from = self.input.values.as_ptr().add(row.offset() + x);
                 load_rows(simd, from, plane, channels, count)
             };
-            change(simd, self.input, row, channels, &mut block);
+            // SAFETY: `second` was asserted to hold the same rows.
+            unsafe { change(simd, self.input, row, x, count, &mut block) };
             simd.transpose(&mut block);
             for (i, vector) in block.iter().take(S::F32_LANES).enumerate() {
                 if i < count {
@@ -84,7 +90,7 @@ impl Kernel for PackRow<'_> {
 /// # Safety
 /// `from + i * pitch ..+ count` must be readable for every `i < rows`.
 #[inline(always)]
-unsafe fn load_rows<S: Vector>(
+pub(crate) unsafe fn load_rows<S: Vector>(
     simd: S,
     from: *const f32,
     pitch: usize,
@@ -109,18 +115,23 @@ unsafe fn load_rows<S: Vector>(
     block
 }
 
-/// Applies the affine and the ReLU of `input` to rows of channels; rows without a channel stay zero.
+/// Applies what `input` does to its values to the columns `x..x + count` of rows of channels; rows without
+/// a channel stay zero.
+///
+/// # Safety
+/// The second term, if any, must hold those columns of those rows.
 #[inline(always)]
-fn change<S: Vector>(
+unsafe fn change<S: Vector>(
     simd: S,
     input: &Input,
     row: RowOfChannels,
-    channels: usize,
+    x: usize,
+    count: usize,
     block: &mut Block<S>,
 ) {
+    let channels = row.channels(S::F32_LANES);
     if let Some(affine) = input.affine {
-        let (scale, shift) = affine.at(row.planes, row.image, row.channel);
-        let (scale, shift) = (&scale[..channels], &shift[..channels]);
+        let (scale, shift) = affine.at(row.planes, row.image, row.channel, channels);
         for (i, vector) in block.iter_mut().take(S::F32_LANES).enumerate() {
             if i < channels {
                 let (scale, shift) = (simd.splat_f32s(scale[i]), simd.splat_f32s(shift[i]));
@@ -128,94 +139,23 @@ fn change<S: Vector>(
             }
         }
     }
+    if let Some(second) = input.second {
+        let scale = &second.scale[row.channel..row.channel + channels];
+        // SAFETY: the caller vouches for the rows of the second term.
+        let values = unsafe {
+            let from = second.values.as_ptr().add(row.offset() + x);
+            load_rows(simd, from, row.planes.plane(), channels, count)
+        };
+        for (i, vector) in block.iter_mut().take(S::F32_LANES).enumerate() {
+            if i < channels {
+                *vector = simd.fma(values[i], simd.splat_f32s(scale[i]), *vector);
+            }
+        }
+    }
     if input.relu {
         let zero = simd.splat_f32s(0.0);
         for vector in block.iter_mut().take(S::F32_LANES) {
             *vector = simd.max_f32s(*vector, zero);
-        }
-    }
-}
-
-/// Stores a row: channel `i` of pixel `x` comes from `from[x * pitch + i]`.
-pub(crate) struct StoreRow<'a> {
-    pub from: &'a [f32],
-    pub pitch: usize,
-    pub row: RowOfChannels,
-    pub epilogue: &'a Epilogue<'a>,
-    pub to: SharedOutput<'a>,
-}
-
-impl StoreRow<'_> {
-    /// # Safety
-    /// No other task may write this row of these channels meanwhile.
-    #[inline(always)]
-    pub unsafe fn run<S: Vector>(self, simd: S) {
-        simd.enter(StoreOwnRow(self));
-    }
-}
-
-/// A [`StoreRow`] whose row no other task writes.
-struct StoreOwnRow<'a>(StoreRow<'a>);
-
-impl Kernel for StoreOwnRow<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Vector>(self, simd: S) {
-        let StoreOwnRow(this) = self;
-        let (row, plane, columns) = (this.row, this.row.planes.plane(), this.row.planes.width);
-        let channels = row.channels(S::F32_LANES);
-        if columns == 0 {
-            return;
-        }
-        assert!(channels > 0 && (columns - 1) * this.pitch + S::F32_LANES <= this.from.len());
-        let span = (channels - 1) * plane + columns;
-        // SAFETY: this task alone writes the row (`StoreRow::run`), and the gaps between its channels'
-        // rows are not touched below.
-        let to = unsafe { this.to.write_at(row.offset(), span) };
-        if let Some(residual) = this.epilogue.residual {
-            assert!(row.offset() + span <= residual.len());
-        }
-        for x in (0..columns).step_by(S::F32_LANES) {
-            let count = (columns - x).min(S::F32_LANES);
-            // SAFETY: pixel `x + i < columns` has a whole vector in `from`, asserted above.
-            let mut block = unsafe {
-                let from = this.from.as_ptr().add(x * this.pitch);
-                load_rows(simd, from, this.pitch, count, S::F32_LANES)
-            };
-            simd.transpose(&mut block);
-            if let Some(bias) = this.epilogue.bias {
-                let bias = &bias[row.channel..row.channel + channels];
-                for (i, vector) in block.iter_mut().take(S::F32_LANES).enumerate() {
-                    if i < channels {
-                        *vector = simd.add_f32s(*vector, simd.splat_f32s(bias[i]));
-                    }
-                }
-            }
-            if let Some(residual) = this.epilogue.residual {
-                // SAFETY: the residual has the result's shape, and the row's span was asserted inside it.
-                let other = unsafe {
-                    let from = residual.as_ptr().add(row.offset() + x);
-                    load_rows(simd, from, plane, channels, count)
-                };
-                for (vector, other) in block.iter_mut().zip(other) {
-                    *vector = simd.add_f32s(*vector, other);
-                }
-            }
-            let lanes = simd.first(count);
-            for (i, vector) in block.iter().take(S::F32_LANES).enumerate() {
-                if i < channels {
-                    // SAFETY: row `i < channels` spans `i * plane ..+ columns` from `to`, inside `span`.
-                    unsafe {
-                        let to = to.add(i * plane + x);
-                        if count == S::F32_LANES {
-                            simd.store(to, *vector);
-                        } else {
-                            simd.mask_store_ptr_f32s(lanes, to, *vector);
-                        }
-                    }
-                }
-            }
         }
     }
 }

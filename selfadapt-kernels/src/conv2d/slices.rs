@@ -1,8 +1,10 @@
 //! Convolution and its three gradients on slices, for callers that keep tensors of their own.
 
 use super::direct_weight;
+use super::epilogue::{ChannelSums, Epilogue};
 use super::geometry::Geometry;
-use super::operand::{Epilogue, Input, SharedOutput, as_uninit, expect_len};
+use super::operand::{Input, expect_len};
+use super::output::{SharedOutput, as_uninit};
 use super::plan::Plan;
 use super::{Algorithm, direct, winograd};
 use crate::simd_vector::Level;
@@ -36,7 +38,7 @@ impl Algorithm {
     }
 }
 
-/// Writes `conv2d(input, weight)` plus the epilogue's terms to `output` `[B, Co, Ho, Wo]`.
+/// Writes `conv2d(input, weight)` plus the epilogue's terms to `output` `[B, Co, Ho, Wo]`, and returns the sums it asks for.
 ///
 /// # Errors
 /// When a slice has not the length that `geometry` calls for, or the algorithm is not defined for it.
@@ -47,7 +49,7 @@ pub fn forward(
     weight: &[f32],
     epilogue: Epilogue,
     output: &mut [f32],
-) -> Result<()> {
+) -> Result<ChannelSums> {
     forward_uninit(
         geometry,
         algorithm,
@@ -66,7 +68,7 @@ pub(crate) fn forward_uninit(
     weight: &[f32],
     epilogue: Epilogue,
     output: &mut [MaybeUninit<f32>],
-) -> Result<()> {
+) -> Result<ChannelSums> {
     let planes = geometry.output_planes();
     input.check(geometry.input_planes(), "the input")?;
     epilogue.check(planes)?;
@@ -76,17 +78,16 @@ pub(crate) fn forward_uninit(
     let output = SharedOutput::new(output);
     if algorithm.uses_winograd(geometry)? {
         let filters = winograd::Filters::forward(geometry, weight, level);
-        winograd::run(&filters, &input, &epilogue, output, level);
+        Ok(winograd::run(&filters, &input, &epilogue, output, level))
     } else {
         let plan = Plan::forward(geometry, weight, level.lanes());
-        direct::run(&plan, &input, &epilogue, output, level);
+        Ok(direct::run(&plan, &input, &epilogue, output, level))
     }
-    Ok(())
 }
 
 /// Writes the gradient by the input, `[B, Ci, H, W]`, from the gradient by the output `[B, Co, Ho, Wo]`.
 ///
-/// The epilogue's residual (another gradient of the same tensor) and bias are added to it.
+/// The epilogue may add another gradient of the same tensor, undo a ReLU, and sum for a batch norm's backward.
 ///
 /// # Errors
 /// When a slice has not the length that `geometry` calls for, or the algorithm is not defined for it.
@@ -97,7 +98,7 @@ pub fn backward_data(
     weight: &[f32],
     epilogue: Epilogue,
     output: &mut [f32],
-) -> Result<()> {
+) -> Result<ChannelSums> {
     backward_data_uninit(
         geometry,
         algorithm,
@@ -116,7 +117,7 @@ pub(crate) fn backward_data_uninit(
     weight: &[f32],
     epilogue: Epilogue,
     output: &mut [MaybeUninit<f32>],
-) -> Result<()> {
+) -> Result<ChannelSums> {
     let planes = geometry.input_planes();
     gradient.check(geometry.output_planes(), "the gradient")?;
     epilogue.check(planes)?;
@@ -126,12 +127,11 @@ pub(crate) fn backward_data_uninit(
     let output = SharedOutput::new(output);
     if algorithm.uses_winograd(geometry)? {
         let filters = winograd::Filters::backward_data(geometry, weight, level);
-        winograd::run(&filters, &gradient, &epilogue, output, level);
+        Ok(winograd::run(&filters, &gradient, &epilogue, output, level))
     } else {
         let plan = Plan::backward_data(geometry, weight, level.lanes());
-        direct::run(&plan, &gradient, &epilogue, output, level);
+        Ok(direct::run(&plan, &gradient, &epilogue, output, level))
     }
-    Ok(())
 }
 
 /// Writes the gradient by the weight, `[Co, Ci, k, k]`.

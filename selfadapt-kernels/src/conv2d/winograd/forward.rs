@@ -2,11 +2,14 @@
 
 use super::tiles::{OutputRow, TileLayout, TileRows, TransformRows, Window, transform_rows};
 use super::transform::{self, POINTS, SIDE, STEP};
+use crate::conv2d::epilogue::{ChannelSums, Epilogue};
 use crate::conv2d::geometry::{Geometry, Planes};
-use crate::conv2d::operand::{Epilogue, Input, SharedOutput};
+use crate::conv2d::operand::Input;
+use crate::conv2d::output::SharedOutput;
 use crate::conv2d::plan::column_blocks;
 use crate::conv2d::product::{Product, ProductInto};
-use crate::conv2d::rows::{RowOfChannels, StoreRow};
+use crate::conv2d::rows::RowOfChannels;
+use crate::conv2d::store::StoreRow;
 use crate::scratch;
 use crate::simd_vector::{Kernel, Level, MAX_LANES, Vector, dispatch};
 use rayon::prelude::*;
@@ -125,17 +128,17 @@ impl Kernel for FilterRow<'_> {
     }
 }
 
-/// Writes every pixel of the target.
+/// Writes every pixel of the target. Returns the sums that the epilogue asks for.
 pub(crate) fn run(
     filters: &Filters,
     input: &Input,
     epilogue: &Epilogue,
     output: SharedOutput,
     level: Level,
-) {
+) -> ChannelSums {
     let (source, target) = (filters.source, filters.target);
     if target.len() == 0 {
-        return;
+        return ChannelSums::gather(Vec::new(), 1, target);
     }
     let rows = TileRows::new(target);
     let padded = |planes: Planes| planes.channels.next_multiple_of(filters.lanes);
@@ -146,7 +149,7 @@ pub(crate) fn run(
     };
     let per_task = rows.for_task(padded(source) + padded(target), TILES, tile_rows);
     let tasks = rows.count().div_ceil(per_task);
-    (0..tasks).into_par_iter().for_each(|task| {
+    let sums = (0..tasks).into_par_iter().map(|task| {
         let first = task * per_task;
         let task = Task {
             filters,
@@ -156,8 +159,9 @@ pub(crate) fn run(
             rows,
             range: first..(first + per_task).min(rows.count()),
         };
-        dispatch(level, task);
+        dispatch(level, task)
     });
+    ChannelSums::gather(sums.collect(), rows.down, target)
 }
 
 /// A run of tile rows that one task computes.
@@ -171,10 +175,11 @@ struct Task<'a> {
 }
 
 impl Kernel for Task<'_> {
-    type Output = ();
+    /// A slot of sums for each tile row.
+    type Output = Vec<f32>;
 
     #[inline(always)]
-    fn run<S: Vector>(self, simd: S) {
+    fn run<S: Vector>(self, simd: S) -> Vec<f32> {
         let across = self.rows.across;
         let tiles = self.range.len() * across;
         let layout = |planes: Planes| TileLayout {
@@ -217,6 +222,8 @@ impl Kernel for Task<'_> {
                 });
             }
         }
+        let mut sums = self.epilogue.slots(self.range.len(), target.channels);
+        let slot = sums.len() / self.range.len().max(1);
         for channel in (0..target.channels).step_by(S::F32_LANES) {
             for (i, row) in self.range.clone().enumerate() {
                 simd.enter(OutputRow {
@@ -238,11 +245,13 @@ impl Kernel for Task<'_> {
                         },
                         epilogue: self.epilogue,
                         to: self.output,
+                        sums: &mut sums[i * slot..(i + 1) * slot],
                     };
                     // SAFETY: a tile row belongs to one task, so its pixel rows to no other.
                     unsafe { store.run(simd) };
                 }
             }
         }
+        sums
     }
 }
