@@ -16,13 +16,12 @@ pub(crate) fn avx512(simd: pulp::x86::V4, block: &mut Block<pulp::x86::V4>) {
         half[2 * i] = avx._mm512_unpacklo_ps(row[2 * i], row[2 * i + 1]);
         half[2 * i + 1] = avx._mm512_unpackhi_ps(row[2 * i], row[2 * i + 1]);
     }
-    let double = |v: __m512| -> __m512d { cast(v) };
     for i in 0..4 {
-        let quad = [
-            double(half[4 * i]),
-            double(half[4 * i + 1]),
-            double(half[4 * i + 2]),
-            double(half[4 * i + 3]),
+        let quad: [__m512d; 4] = [
+            cast(half[4 * i]),
+            cast(half[4 * i + 1]),
+            cast(half[4 * i + 2]),
+            cast(half[4 * i + 3]),
         ];
         row[4 * i] = cast(avx._mm512_unpacklo_pd(quad[0], quad[2]));
         row[4 * i + 1] = cast(avx._mm512_unpackhi_pd(quad[0], quad[2]));
@@ -60,13 +59,12 @@ pub(crate) fn avx2(simd: pulp::x86::V3, block: &mut Block<pulp::x86::V3>) {
         half[2 * i] = avx._mm256_unpacklo_ps(row[2 * i], row[2 * i + 1]);
         half[2 * i + 1] = avx._mm256_unpackhi_ps(row[2 * i], row[2 * i + 1]);
     }
-    let double = |v: __m256| -> __m256d { cast(v) };
     for i in 0..2 {
-        let quad = [
-            double(half[4 * i]),
-            double(half[4 * i + 1]),
-            double(half[4 * i + 2]),
-            double(half[4 * i + 3]),
+        let quad: [__m256d; 4] = [
+            cast(half[4 * i]),
+            cast(half[4 * i + 1]),
+            cast(half[4 * i + 2]),
+            cast(half[4 * i + 3]),
         ];
         row[4 * i] = cast(avx._mm256_unpacklo_pd(quad[0], quad[2]));
         row[4 * i + 1] = cast(avx._mm256_unpackhi_pd(quad[0], quad[2]));

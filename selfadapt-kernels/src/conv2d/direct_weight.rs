@@ -88,13 +88,21 @@ pub(crate) fn run(
         .collect();
     let sum = sum_in_order(sums);
     let taps = kernel * kernel;
-    for (o, filter) in out.chunks_exact_mut((ci * taps).max(1)).enumerate() {
-        for (c, weights) in filter.chunks_exact_mut(taps).enumerate() {
-            for (tap, weight) in weights.iter_mut().enumerate() {
-                *weight = sum[(tap * ci + c) * padded + o];
+    // A block of filters at a time, so that what is read lies side by side.
+    const BLOCK: usize = 16;
+    out.par_chunks_mut(BLOCK * ci * taps)
+        .enumerate()
+        .for_each(|(block, filters)| {
+            let channels = filters.len() / (ci * taps);
+            for tap in 0..taps {
+                for c in 0..ci {
+                    let from = (tap * ci + c) * padded + block * BLOCK;
+                    for (o, value) in sum[from..from + channels].iter().enumerate() {
+                        filters[(o * ci + c) * taps + tap] = *value;
+                    }
+                }
             }
-        }
-    }
+        });
 }
 
 /// The output rows of one image that one task adds to its accumulator `[tap][Ci][Co, padded]`.

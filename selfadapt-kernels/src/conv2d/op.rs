@@ -52,11 +52,19 @@ impl Convolution {
         ))
     }
 
-    /// The gradients by the input and the weight, of those that may be asked for.
-    fn backward(&self, input: &Tensor, weight: &Tensor, gradient: &Tensor) -> Result<[Tensor; 2]> {
+    /// The gradients by the input and the weight; none where the tensor is neither a variable nor made of
+    /// any (the image that a network starts from).
+    fn backward(
+        &self,
+        input: &Tensor,
+        weight: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<[Option<Tensor>; 2]> {
+        let by_input = || gradient.apply_op2_no_bwd(weight, &DataGradient(*self));
+        let by_weight = || input.apply_op2_no_bwd(gradient, &WeightGradient(*self));
         Ok([
-            gradient.apply_op2_no_bwd(weight, &DataGradient(*self))?,
-            input.apply_op2_no_bwd(gradient, &WeightGradient(*self))?,
+            input.track_op().then(by_input).transpose()?,
+            weight.track_op().then(by_weight).transpose()?,
         ])
     }
 
@@ -92,7 +100,7 @@ impl CustomOp2 for Convolution {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let [by_input, by_weight] = self.backward(input, weight, &gradient.contiguous()?)?;
-        Ok((Some(by_input), Some(by_weight)))
+        Ok((by_input, by_weight))
     }
 }
 
@@ -121,14 +129,15 @@ impl CustomOp3 for Convolution {
         &self,
         input: &Tensor,
         weight: &Tensor,
-        _: &Tensor,
+        bias: &Tensor,
         _: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?;
         let [by_input, by_weight] = self.backward(input, weight, &gradient)?;
-        let by_bias = gradient.apply_op1_no_bwd(&BiasGradient(*self))?;
-        Ok((Some(by_input), Some(by_weight), Some(by_bias)))
+        let by_bias = || gradient.apply_op1_no_bwd(&BiasGradient(*self));
+        let by_bias = bias.track_op().then(by_bias).transpose()?;
+        Ok((by_input, by_weight, by_bias))
     }
 }
 

@@ -97,6 +97,15 @@ fn gradients_agree_with_finite_differences() {
 }
 
 #[test]
+fn tensors_that_no_variable_is_part_of_get_no_gradient() {
+    let x = tensor(&[1, 2, 4, 4], 1, DType::F32);
+    let weight = Var::from_tensor(&tensor(&[3, 2, 3, 3], 2, DType::F32)).unwrap();
+    let y = conv2d(&x, &weight, None, 1, Algorithm::Auto).unwrap();
+    let store = y.sum_all().unwrap().backward().unwrap();
+    assert!(store.get(&x).is_none() && store.get(&weight).is_some());
+}
+
+#[test]
 fn half_precision_comes_back_as_half() {
     let x = tensor(&[1, 4, 6, 6], 1, DType::BF16);
     let weight = tensor(&[5, 4, 3, 3], 2, DType::BF16);
@@ -174,4 +183,86 @@ fn mismatches_are_errors_that_name_both_sides() {
         .unwrap_err()
         .to_string();
     assert!(text.contains("48") && text.contains("got 5"), "{text}");
+}
+
+#[test]
+fn operands_of_the_wrong_length_are_refused() {
+    let geometry = geometry([2, 3, 4, 4], 5, 3, 1);
+    let (values, weight) = (
+        super::noise(geometry.input_len(), 1),
+        super::noise(geometry.weight_len(), 2),
+    );
+    let mut output = vec![0.0; geometry.output_len()];
+    let mut message = |input: Input, epilogue: Epilogue| {
+        slices::forward(
+            &geometry,
+            Algorithm::Auto,
+            input,
+            &weight,
+            epilogue,
+            &mut output,
+        )
+        .unwrap_err()
+        .to_string()
+    };
+    let plain = Input::plain(&values);
+    let short = [0.0; 2];
+    let affine = Affine {
+        scale: &short,
+        shift: &short,
+    };
+    let texts = [
+        message(Input::plain(&short), Epilogue::default()),
+        message(
+            Input {
+                affine: Some(affine),
+                ..plain
+            },
+            Epilogue::default(),
+        ),
+        message(
+            Input {
+                second: Some(Term {
+                    values: &values,
+                    scale: &short,
+                }),
+                ..plain
+            },
+            Epilogue::default(),
+        ),
+        message(
+            plain,
+            Epilogue {
+                bias: Some(&short),
+                ..Epilogue::default()
+            },
+        ),
+        message(
+            plain,
+            Epilogue {
+                residual: Some(&short),
+                ..Epilogue::default()
+            },
+        ),
+        message(
+            plain,
+            Epilogue {
+                sums: Sums::Moments { center: &short },
+                ..Epilogue::default()
+            },
+        ),
+        message(
+            plain,
+            Epilogue {
+                sums: Sums::Products { center: &[0.0; 5] },
+                ..Epilogue::default()
+            },
+        ),
+    ];
+    for text in texts {
+        assert!(
+            text.starts_with("conv2d: expected") && text.contains("got"),
+            "{text}"
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! Winograd convolution, and its data gradient as the convolution with turned, swapped filters.
 
-use super::tiles::{OutputRow, TileLayout, TileRows, TransformRows, Window, transform_rows};
+use super::layout::{TileLayout, TileRows};
+use super::tiles::{OutputRow, TransformRows, Window, transform_rows};
 use super::transform::{self, POINTS, SIDE, STEP};
 use crate::conv2d::epilogue::{ChannelSums, Epilogue};
 use crate::conv2d::geometry::{Geometry, Planes};
@@ -17,6 +18,8 @@ use std::ops::Range;
 
 /// Values of the transformed tiles of one task, input and output together: the second-level cache.
 const TILES: usize = 250_000;
+/// The same where the filters are so large that reading them once more costs more than the cache saves.
+const MOST_TILES: usize = 600_000;
 
 /// Transformed filters `G g G^T`, for one direction.
 pub(crate) struct Filters {
@@ -112,13 +115,17 @@ impl Kernel for FilterRow<'_> {
     #[inline(always)]
     fn run<S: Vector>(self, simd: S) {
         for lane in (0..self.width).step_by(S::F32_LANES) {
-            let tap = |y: usize, x: usize| {
-                simd.partial_load_f32s(&self.taps[3 * y + x][lane..lane + S::F32_LANES])
-            };
-            let columns: [[S::f32s; SIDE]; 3] =
-                std::array::from_fn(|x| transform::filter(simd, [tap(0, x), tap(1, x), tap(2, x)]));
+            let mut columns = [[simd.splat_f32s(0.0); SIDE]; 3];
+            for (x, column) in columns.iter_mut().enumerate() {
+                let mut taps = [simd.splat_f32s(0.0); 3];
+                for (y, tap) in taps.iter_mut().enumerate() {
+                    let from = &self.taps[3 * y + x][lane..lane + S::F32_LANES];
+                    *tap = simd.partial_load_f32s(from);
+                }
+                *column = transform::filter(simd, taps);
+            }
             for y in 0..SIDE {
-                let values = transform::filter(simd, columns.map(|column| column[y]));
+                let values = transform::filter(simd, transform::across(&columns, y));
                 for (x, value) in values.into_iter().enumerate() {
                     let at = (y * SIDE + x) * self.point + lane;
                     simd.partial_store_f32s(&mut self.to[at..at + S::F32_LANES], value);
@@ -147,7 +154,8 @@ pub(crate) fn run(
     } else {
         6
     };
-    let per_task = rows.for_task(padded(source) + padded(target), TILES, tile_rows);
+    let tiles = (filters.values.len() / 4).clamp(TILES, MOST_TILES);
+    let per_task = rows.for_task(padded(source) + padded(target), tiles, tile_rows);
     let tasks = rows.count().div_ceil(per_task);
     let sums = (0..tasks).into_par_iter().map(|task| {
         let first = task * per_task;

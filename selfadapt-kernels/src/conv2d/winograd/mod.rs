@@ -6,6 +6,7 @@
 //! about 1e-6 off (relative L2), the direct sum 3e-7.
 
 mod forward;
+mod layout;
 mod tiles;
 mod transform;
 mod weight_gradient;

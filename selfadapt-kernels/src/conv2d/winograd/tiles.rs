@@ -1,86 +1,11 @@
 //! Between strips of rows and transformed tiles `[point][tile][channel]`, one vector of channels at a time.
 
+use super::layout::{TileLayout, TileRows};
 use super::transform::{self, POINTS, SIDE, STEP};
-use crate::conv2d::geometry::Planes;
 use crate::conv2d::operand::Input;
 use crate::conv2d::rows::{PackRow, RowOfChannels};
 use crate::simd_vector::{Kernel, Vector};
 use std::ops::Range;
-
-/// Values between two points beyond the tiles themselves, so that they do not share cache sets.
-const SKEW: usize = 16;
-
-/// The layout of transformed tiles.
-#[derive(Clone, Copy)]
-pub(super) struct TileLayout {
-    pub channels: usize,
-    pub tiles: usize,
-}
-
-impl TileLayout {
-    /// From one point's tiles to the next point's.
-    pub fn point(&self) -> usize {
-        self.tiles * self.channels + SKEW
-    }
-
-    /// Values of all points.
-    pub fn len(&self) -> usize {
-        POINTS * self.point()
-    }
-}
-
-/// How an image is cut into rows of tiles, and the rows of a batch into tasks.
-#[derive(Clone, Copy)]
-pub(super) struct TileRows {
-    pub planes: Planes,
-    /// Tiles in a row.
-    pub across: usize,
-    /// Rows of tiles of one image.
-    pub down: usize,
-}
-
-impl TileRows {
-    pub fn new(planes: Planes) -> Self {
-        Self {
-            planes,
-            across: planes.width.div_ceil(STEP),
-            down: planes.height.div_ceil(STEP),
-        }
-    }
-
-    /// Rows of tiles of the whole batch.
-    pub fn count(&self) -> usize {
-        self.planes.batch * self.down
-    }
-
-    /// How many tile rows a task should take so that about `values` values, `channels` for each point and
-    /// tile, are at hand, the tiles fill the product's register tiles, and every thread gets work.
-    pub fn for_task(&self, channels: usize, values: usize, tile_rows: usize) -> usize {
-        let across = self.across.max(1);
-        let fitting = values / (POINTS * channels * across).max(1);
-        let most = self
-            .count()
-            .div_ceil(2 * rayon::current_num_threads())
-            .max(1);
-        let wanted = fitting.clamp(1, most);
-        // Too few tiles leave the transformed weights unused in the cache: at least two register tiles.
-        let longest = wanted.max((2 * tile_rows).div_ceil(across).min(most));
-        (wanted.div_ceil(2)..=longest)
-            .min_by(|&a, &b| {
-                let waste = |rows: usize| {
-                    let tiles = rows * across;
-                    tiles.next_multiple_of(tile_rows) as f64 / tiles as f64 - 5e-4 * rows as f64
-                };
-                waste(a).total_cmp(&waste(b))
-            })
-            .unwrap_or(1)
-    }
-
-    /// The image and the first pixel row of a row of tiles.
-    pub fn place(&self, row: usize) -> (usize, usize) {
-        (row / self.down, row % self.down * STEP)
-    }
-}
 
 /// Which pixels around an output tile a transform reads.
 #[derive(Clone, Copy, PartialEq)]
@@ -213,27 +138,25 @@ impl Kernel for InputRow<'_> {
         let InputRow(row) = self;
         row.check::<S>(Window::Input);
         let pitch = row.width * S::F32_LANES;
-        // SAFETY: `x` stays below `4 * across + 2 <= width` and there are six rows (checked above).
-        let column = |x: usize| unsafe {
-            let from = row.strip.as_ptr().add(x * S::F32_LANES);
-            transform::input(
-                simd,
-                std::array::from_fn(|y| simd.load(from.add(y * pitch))),
-            )
-        };
         let zero = simd.splat_f32s(0.0);
         // columns[x][y]: transformed along y; two of them are shared with the next tile.
         let mut columns = [[zero; SIDE]; SIDE];
-        columns[4] = column(0);
-        columns[5] = column(1);
+        for (x, values) in columns[4..].iter_mut().enumerate() {
+            // SAFETY: there are six rows of `width >= 2` pixels (checked above).
+            *values =
+                unsafe { input_column(simd, row.strip.as_ptr().add(x * S::F32_LANES), pitch) };
+        }
         for tile in 0..row.across {
             columns[0] = columns[4];
             columns[1] = columns[5];
             for (x, values) in columns.iter_mut().enumerate().skip(2) {
-                *values = column(STEP * tile + x);
+                let x = STEP * tile + x;
+                // SAFETY: `x < 4 * across + 2 <= width`, and there are six rows (checked above).
+                *values =
+                    unsafe { input_column(simd, row.strip.as_ptr().add(x * S::F32_LANES), pitch) };
             }
             for y in 0..SIDE {
-                let values = transform::input(simd, columns.map(|column| column[y]));
+                let values = transform::input(simd, transform::across(&columns, y));
                 for (x, value) in values.into_iter().enumerate() {
                     let at = (y * SIDE + x) * row.layout.point() + tile * row.layout.channels;
                     // SAFETY: the last point's last tile was checked to have room for a vector.
@@ -254,17 +177,19 @@ impl Kernel for GradientRow<'_> {
         let GradientRow(row) = self;
         row.check::<S>(Window::Gradient);
         let pitch = row.width * S::F32_LANES;
+        let zero = simd.splat_f32s(0.0);
         for tile in 0..row.across {
-            // SAFETY: `x` stays below `4 * across <= width` and there are four rows (checked above).
-            let columns: [_; STEP] = std::array::from_fn(|x| unsafe {
-                let from = row.strip.as_ptr().add((STEP * tile + x) * S::F32_LANES);
-                transform::gradient(
-                    simd,
-                    std::array::from_fn(|y| simd.load(from.add(y * pitch))),
-                )
-            });
+            let mut columns = [[zero; SIDE]; STEP];
+            for (x, column) in columns.iter_mut().enumerate() {
+                let x = STEP * tile + x;
+                // SAFETY: `x < 4 * across <= width`, and there are four rows (checked above).
+                let values = unsafe {
+                    transform::load_column(simd, row.strip.as_ptr().add(x * S::F32_LANES), pitch)
+                };
+                *column = transform::gradient(simd, values);
+            }
             for y in 0..SIDE {
-                let values = transform::gradient(simd, columns.map(|column| column[y]));
+                let values = transform::gradient(simd, transform::across(&columns, y));
                 for (x, value) in values.into_iter().enumerate() {
                     let at = (y * SIDE + x) * row.layout.point() + tile * row.layout.channels;
                     // SAFETY: the last point's last tile was checked to have room for a vector.
@@ -273,6 +198,16 @@ impl Kernel for GradientRow<'_> {
             }
         }
     }
+}
+
+/// Loads six vectors, `pitch` values apart, and transforms them.
+///
+/// # Safety
+/// The vectors must be readable.
+#[inline(always)]
+unsafe fn input_column<S: Vector>(simd: S, from: *const f32, pitch: usize) -> [S::f32s; SIDE] {
+    // SAFETY: the caller vouches for the vectors.
+    transform::input(simd, unsafe { transform::load_column(simd, from, pitch) })
 }
 
 /// Turns one row of summed tiles of one vector of channels into four rows of pixels `[y][x][lane]`.
@@ -295,16 +230,20 @@ impl Kernel for OutputRow<'_> {
             (POINTS - 1) * point + (self.across - 1) * tile_pitch + S::F32_LANES <= self.from.len()
         );
         assert!(STEP * pitch <= self.to.len());
+        let zero = simd.splat_f32s(0.0);
         for tile in 0..self.across {
             // columns[x][y]: transformed along y.
-            // SAFETY: the last point's last tile was checked to hold a whole vector.
-            let columns: [_; SIDE] = std::array::from_fn(|x| unsafe {
-                let from = self.from.as_ptr().add(x * point + tile * tile_pitch);
-                let values = std::array::from_fn(|y| simd.load(from.add(y * SIDE * point)));
-                transform::output(simd, values)
-            });
+            let mut columns = [[zero; STEP]; SIDE];
+            for (x, column) in columns.iter_mut().enumerate() {
+                let at = x * point + tile * tile_pitch;
+                // SAFETY: the last point's last tile was checked to hold a whole vector.
+                let values = unsafe {
+                    transform::load_column(simd, self.from.as_ptr().add(at), SIDE * point)
+                };
+                *column = transform::output(simd, values);
+            }
             for y in 0..STEP {
-                let values = transform::output(simd, columns.map(|column| column[y]));
+                let values = transform::output(simd, transform::across(&columns, y));
                 for (x, value) in values.into_iter().enumerate() {
                     let at = y * pitch + (STEP * tile + x) * S::F32_LANES;
                     // SAFETY: four rows of `4 * across` pixels were checked to fit.

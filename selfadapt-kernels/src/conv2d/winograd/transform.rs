@@ -9,20 +9,17 @@ pub(super) const STEP: usize = 4;
 /// Products of a tile: the matrix products of a layer.
 pub(super) const POINTS: usize = SIDE * SIDE;
 
-/// The filter transform `G`, 6 x 3.
-pub(super) const G: [[f32; 3]; SIDE] = [
-    [1.0 / 4.0, 0.0, 0.0],
-    [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-    [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-    [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-    [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-    [0.0, 0.0, 1.0],
-];
+// Here and wherever vectors pass through, loops stand in place of closures (`array::from_fn`, `map`): a closure
+// is a function that the compiler need not inline, and if it does not, it lacks the instruction set.
 
 /// `B^T d`: the input transform of six values.
 #[inline(always)]
 pub(super) fn input<S: Vector>(simd: S, d: [S::f32s; SIDE]) -> [S::f32s; SIDE] {
-    let [two, four, five] = [2.0, 4.0, 5.0].map(|v| simd.splat_f32s(v));
+    let (two, four, five) = (
+        simd.splat_f32s(2.0),
+        simd.splat_f32s(4.0),
+        simd.splat_f32s(5.0),
+    );
     let even = simd.fnma(four, d[2], d[4]);
     let odd = simd.fnma(four, d[1], d[3]);
     let near = simd.sub_f32s(d[4], d[2]);
@@ -40,7 +37,11 @@ pub(super) fn input<S: Vector>(simd: S, d: [S::f32s; SIDE]) -> [S::f32s; SIDE] {
 /// `A^T m`: the output transform of six values.
 #[inline(always)]
 pub(super) fn output<S: Vector>(simd: S, m: [S::f32s; SIDE]) -> [S::f32s; STEP] {
-    let [two, four, eight] = [2.0, 4.0, 8.0].map(|v| simd.splat_f32s(v));
+    let (two, four, eight) = (
+        simd.splat_f32s(2.0),
+        simd.splat_f32s(4.0),
+        simd.splat_f32s(8.0),
+    );
     let (sum, difference) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
     let (sum2, difference2) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
     [
@@ -54,7 +55,11 @@ pub(super) fn output<S: Vector>(simd: S, m: [S::f32s; SIDE]) -> [S::f32s; STEP] 
 /// `A y`: the transpose of [`output`], for the gradient by the weight.
 #[inline(always)]
 pub(super) fn gradient<S: Vector>(simd: S, y: [S::f32s; STEP]) -> [S::f32s; SIDE] {
-    let [two, four, eight] = [2.0, 4.0, 8.0].map(|v| simd.splat_f32s(v));
+    let (two, four, eight) = (
+        simd.splat_f32s(2.0),
+        simd.splat_f32s(4.0),
+        simd.splat_f32s(8.0),
+    );
     let (even, odd) = (simd.add_f32s(y[0], y[2]), simd.add_f32s(y[1], y[3]));
     let even2 = simd.fma(four, y[2], y[0]);
     let odd2 = simd.fma(eight, y[3], simd.mul_f32s(two, y[1]));
@@ -71,8 +76,8 @@ pub(super) fn gradient<S: Vector>(simd: S, y: [S::f32s; STEP]) -> [S::f32s; SIDE
 /// `G g`: the filter transform of three values.
 #[inline(always)]
 pub(super) fn filter<S: Vector>(simd: S, g: [S::f32s; 3]) -> [S::f32s; SIDE] {
-    let [quarter, sixth, twelfth, twenty_fourth] =
-        [1.0 / 4.0, 1.0 / 6.0, 1.0 / 12.0, 1.0 / 24.0].map(|v| simd.splat_f32s(v));
+    let (quarter, sixth) = (simd.splat_f32s(1.0 / 4.0), simd.splat_f32s(1.0 / 6.0));
+    let (twelfth, twenty_fourth) = (simd.splat_f32s(1.0 / 12.0), simd.splat_f32s(1.0 / 24.0));
     let outer = simd.mul_f32s(simd.splat_f32s(-1.0 / 6.0), simd.add_f32s(g[0], g[2]));
     let outer2 = simd.fma(twenty_fourth, g[0], simd.mul_f32s(sixth, g[2]));
     [
@@ -83,4 +88,50 @@ pub(super) fn filter<S: Vector>(simd: S, g: [S::f32s; 3]) -> [S::f32s; SIDE] {
         simd.fnma(twelfth, g[1], outer2),
         g[2],
     ]
+}
+
+/// `G^T u`: the transpose of [`filter`], for the gradient by the weight.
+#[inline(always)]
+pub(super) fn filter_gradient<S: Vector>(simd: S, u: [S::f32s; SIDE]) -> [S::f32s; 3] {
+    let (quarter, sixth) = (simd.splat_f32s(1.0 / 4.0), simd.splat_f32s(1.0 / 6.0));
+    let (twelfth, twenty_fourth) = (simd.splat_f32s(1.0 / 12.0), simd.splat_f32s(1.0 / 24.0));
+    let (sum, difference) = (simd.add_f32s(u[1], u[2]), simd.sub_f32s(u[2], u[1]));
+    let (sum2, difference2) = (simd.add_f32s(u[3], u[4]), simd.sub_f32s(u[3], u[4]));
+    let outer = simd.fma(twenty_fourth, sum2, simd.mul_f32s(quarter, u[0]));
+    [
+        simd.fnma(sixth, sum, outer),
+        simd.fma(sixth, difference, simd.mul_f32s(twelfth, difference2)),
+        simd.fma(sixth, simd.sub_f32s(sum2, sum), u[5]),
+    ]
+}
+
+/// Value `at` of each of several transformed columns: a row across them.
+#[inline(always)]
+pub(super) fn across<V: Copy, const N: usize, const M: usize>(
+    columns: &[[V; M]; N],
+    at: usize,
+) -> [V; N] {
+    let mut row = [columns[0][at]; N];
+    for (value, column) in row.iter_mut().zip(columns) {
+        *value = column[at];
+    }
+    row
+}
+
+/// Loads `N` vectors, `pitch` values apart.
+///
+/// # Safety
+/// A vector from `from + i * pitch` on must be readable for every `i < N`.
+#[inline(always)]
+pub(super) unsafe fn load_column<S: Vector, const N: usize>(
+    simd: S,
+    from: *const f32,
+    pitch: usize,
+) -> [S::f32s; N] {
+    let mut column = [simd.splat_f32s(0.0); N];
+    for (i, value) in column.iter_mut().enumerate() {
+        // SAFETY: the caller vouches for vector `i`.
+        *value = unsafe { simd.load(from.add(i * pitch)) };
+    }
+    column
 }

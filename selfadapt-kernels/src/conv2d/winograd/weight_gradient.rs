@@ -1,18 +1,21 @@
 //! The gradient by the weight: `G^T [sum over tiles of (B^T d B) * (A dy A^T)] G`, summed in a fixed order.
 
-use super::tiles::{TileLayout, TileRows, TransformRows, Window, transform_rows};
-use super::transform::{G, POINTS, SIDE};
+use super::layout::{TileLayout, TileRows};
+use super::tiles::{TransformRows, Window, transform_rows};
+use super::transform::{self, POINTS, SIDE};
 use crate::conv2d::direct_weight::{accumulators, share, sum_in_order};
 use crate::conv2d::geometry::{Geometry, Planes};
 use crate::conv2d::operand::Input;
 use crate::conv2d::product::OuterProduct;
 use crate::scratch;
-use crate::simd_vector::{Kernel, Level, Vector, dispatch};
+use crate::simd_vector::{Kernel, Level, MAX_LANES, Vector, dispatch};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Values of the transformed tiles of one task: the second-level cache.
 const TILES: usize = 250_000;
+/// The same where the sums are so large that going over them once more costs more than the cache saves.
+const MOST_TILES: usize = 4_000_000;
 
 /// Writes the gradient by the weight, `[Co, Ci, 3, 3]`.
 pub(crate) fn run(
@@ -26,7 +29,7 @@ pub(crate) fn run(
     let padded = |channels: usize| channels.next_multiple_of(level.lanes());
     let values = POINTS * ci * padded(co);
     let rows = TileRows::new(geometry.output_planes());
-    let per_task = rows.for_task(padded(ci) + padded(co), TILES, 1);
+    let per_task = rows.for_task(padded(ci) + padded(co), values.clamp(TILES, MOST_TILES), 1);
     let tasks = rows.count().div_ceil(per_task);
     let parts = accumulators(tasks, values);
     let sums = (0..parts)
@@ -49,29 +52,64 @@ pub(crate) fn run(
         })
         .collect();
     let sum = sum_in_order(sums);
-    out.par_chunks_exact_mut((9 * ci).max(1))
+    let lanes = level.lanes();
+    out.par_chunks_mut(lanes * 9 * ci)
         .enumerate()
-        .for_each(|(o, filter)| {
-            for (c, weights) in filter.chunks_exact_mut(9).enumerate() {
-                let point = |y: usize, x: usize| sum[((y * SIDE + x) * ci + c) * padded(co) + o];
-                weights.copy_from_slice(&untransform(point));
-            }
+        .for_each(|(block, filters)| {
+            let block = FilterBlock {
+                sum: &sum,
+                ci,
+                padded: padded(co),
+                start: block * lanes,
+                filters,
+            };
+            dispatch(level, block);
         });
 }
 
-/// `G^T u G` of one pair of channels.
-fn untransform(u: impl Fn(usize, usize) -> f32) -> [f32; 9] {
-    let mut half = [[0.0; SIDE]; 3];
-    for (a, row) in half.iter_mut().enumerate() {
-        for (x, value) in row.iter_mut().enumerate() {
-            *value = (0..SIDE).map(|y| G[y][a] * u(y, x)).sum();
+/// One vector of output channels of the gradient: `G^T u G` from the summed points `[point][Ci][Co, padded]`.
+struct FilterBlock<'a> {
+    sum: &'a [f32],
+    ci: usize,
+    padded: usize,
+    start: usize,
+    /// `[Co of the block][Ci][3][3]`.
+    filters: &'a mut [f32],
+}
+
+impl Kernel for FilterBlock<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Vector>(self, simd: S) {
+        let zero = simd.splat_f32s(0.0);
+        let point = self.ci * self.padded;
+        for c in 0..self.ci {
+            let at = c * self.padded + self.start;
+            let from = &self.sum[at..at + (POINTS - 1) * point + S::F32_LANES];
+            // rows[x][v]: transformed along y.
+            let mut rows = [[zero; 3]; SIDE];
+            for (x, row) in rows.iter_mut().enumerate() {
+                // SAFETY: point `6 * y + x` is one of the 36 that `from` holds a vector of.
+                let values = unsafe {
+                    transform::load_column(simd, from.as_ptr().add(x * point), SIDE * point)
+                };
+                *row = transform::filter_gradient(simd, values);
+            }
+            let mut taps = [[0.0; MAX_LANES]; 9];
+            for u in 0..3 {
+                let values = transform::filter_gradient(simd, transform::across(&rows, u));
+                for (v, value) in values.into_iter().enumerate() {
+                    simd.partial_store_f32s(&mut taps[3 * u + v][..S::F32_LANES], value);
+                }
+            }
+            for (lane, filter) in self.filters.chunks_exact_mut(9 * self.ci).enumerate() {
+                for (weight, tap) in filter[9 * c..9 * c + 9].iter_mut().zip(&taps) {
+                    *weight = tap[lane];
+                }
+            }
         }
     }
-    let mut taps = [0.0; 9];
-    for (i, tap) in taps.iter_mut().enumerate() {
-        *tap = (0..SIDE).map(|x| half[i / 3][x] * G[x][i % 3]).sum();
-    }
-    taps
 }
 
 /// A run of tile rows whose products one task adds to its accumulator `[point][Ci][Co, padded]`.
