@@ -2,6 +2,7 @@
 
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::labels::Labels;
+use selfadapt_kernels::overlap::overlap;
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::largest_matching;
@@ -60,26 +61,25 @@ impl Overlaps {
                 "truth and prediction must have one size, found {h} x {w} and {y} x {x} pixels"
             )));
         }
-        let both = truth.as_slice().iter().zip(prediction.as_slice());
-        let foreground = both.clone().filter(|(t, p)| **t != 0 || **p != 0).count();
-        let mut keys: Vec<(u32, u32)> = both
-            .filter(|(t, p)| **t != 0 && **p != 0)
-            .map(|(&t, &p)| (t, p))
-            .collect();
-        keys.sort_unstable();
-        let pairs = keys
-            .chunk_by(|a, b| a == b)
-            .map(|run| Overlap {
-                truth: run[0].0,
-                prediction: run[0].1,
-                intersection: run.len(),
+        let found = overlap(truth.as_slice(), prediction.as_slice())?;
+        let areas = |of: &[(u32, usize)]| of.iter().map(|&(_, area)| area).collect::<Vec<_>>();
+        let (truth_areas, prediction_areas) = (areas(&found.areas_a), areas(&found.areas_b));
+        let pairs: Vec<Overlap> = found
+            .shared
+            .iter()
+            .map(|shared| Overlap {
+                truth: shared.label_a,
+                prediction: shared.label_b,
+                intersection: shared.pixels,
             })
             .collect();
+        let shared: usize = pairs.iter().map(|pair| pair.intersection).sum();
+        let covered = truth_areas.iter().chain(&prediction_areas).sum::<usize>();
         Ok(Self {
             pairs,
-            truth_areas: truth.areas(),
-            prediction_areas: prediction.areas(),
-            foreground,
+            truth_areas,
+            prediction_areas,
+            foreground: covered - shared,
         })
     }
 
