@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The tensor library refused an operation.
-    #[error("tensor operation failed: {0}")]
+    #[error("tensor operation failed: {}", without_backtrace(.0))]
     Tensor(#[from] candle_core::Error),
 
     /// Weights do not fit the model that they were offered to.
@@ -67,5 +67,29 @@ impl Error {
             path: path.as_ref().to_owned(),
             reason: reason.to_string(),
         }
+    }
+}
+
+/// The tensor library's message; with `RUST_BACKTRACE` its own `Display` would add pages of stack.
+pub(crate) fn without_backtrace(error: &candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => without_backtrace(inner),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_no_stack_in_it() {
+        // What candle returns where RUST_BACKTRACE is set.
+        let inner = candle_core::Error::Msg("conv2d: no".into());
+        let error = Error::from(candle_core::Error::WithBacktrace {
+            inner: Box::new(inner),
+            backtrace: Box::new(std::backtrace::Backtrace::force_capture()),
+        });
+        assert_eq!(error.to_string(), "tensor operation failed: conv2d: no");
     }
 }

@@ -1,4 +1,5 @@
 //! The SelfAdapt method, for any model that predicts classes or numbers per pixel.
+#![forbid(unsafe_code)]
 pub mod crops;
 pub mod dihedral;
 pub mod error;

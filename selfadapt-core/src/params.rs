@@ -8,7 +8,7 @@ use candle_nn::VarBuilder;
 use candle_nn::var_builder::SimpleBackend;
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_backtrace};
 
 /// What a named parameter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -160,7 +160,12 @@ impl ParamSet {
             Box::new(lender),
             DType::F32,
             device,
-        ))?;
+        ))
+        .map_err(|error| match error {
+            // What a builder asks of the tensor library is weights.
+            Error::Tensor(reason) => Error::Weights(without_backtrace(&reason)),
+            other => other,
+        })?;
         let used = used
             .lock()
             .map_err(|_| Error::Weights("a builder panicked".into()))?;
