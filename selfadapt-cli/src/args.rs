@@ -1,0 +1,59 @@
+//! The command line: what all subcommands share, and the list of subcommands.
+
+use std::num::NonZeroUsize;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::failure::{Failure, Outcome};
+use crate::{evaluate, models, segment};
+
+/// Segments cells and nuclei in microscopy images with pretrained models.
+///
+/// Exit codes: 0 all done, 1 some inputs failed, 2 bad usage or input, 70 internal error.
+#[derive(Debug, Parser)]
+#[command(name = "selfadapt", version)]
+pub struct Cli {
+    #[command(flatten)]
+    pub console: Console,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every subcommand takes.
+#[derive(Debug, clap::Args)]
+pub struct Console {
+    /// Say more (-v: what is done, -vv: how)
+    #[arg(short, long, global = true, display_order = 900, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing but errors, and show no progress
+    #[arg(
+        short,
+        long,
+        global = true,
+        display_order = 901,
+        conflicts_with = "verbose"
+    )]
+    pub quiet: bool,
+    /// Threads to compute with [default: as many as there are processor cores]
+    #[arg(long, global = true, display_order = 902, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// A subcommand is a file (or folder) with its arguments and its `run`, a line here and a line below.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Segment(Box<segment::Args>),
+    Evaluate(evaluate::Args),
+    Models(models::Args),
+}
+
+impl Cli {
+    /// Runs the chosen subcommand.
+    pub fn run(self) -> Result<Outcome, Failure> {
+        match self.command {
+            Command::Segment(args) => segment::run(*args),
+            Command::Evaluate(args) => evaluate::run(args),
+            Command::Models(args) => models::run(args),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! `selfadapt segment`: images to instance masks.
+
+mod manifest;
+mod outputs;
+mod pipeline;
+mod plan;
+pub mod settings;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use selfadapt_core::infer::InferOptions;
+use selfadapt_core::io::{self, Axes};
+use selfadapt_core::model::Sizing;
+use selfadapt_core::network::Network;
+use selfadapt_core::params::Lend;
+use serde_json::Value;
+
+use crate::failure::{Failure, Outcome};
+use crate::models::find;
+use outputs::{MaskFormat, Save};
+
+/// Segment images: write an instance mask for each
+///
+/// Goes on after an image that fails, lists the failures at the end and exits with 1. DIR/segment.json
+/// records settings, versions, counts and times.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Images, folders of images, or patterns like "plate1/*.tif"
+    #[arg(required = true)]
+    inputs: Vec<PathBuf>,
+    /// A model file or folder, or the name of a model that Cellpose downloaded
+    #[arg(long, value_name = "PATH_OR_NAME")]
+    model: String,
+    /// Folder for the results; made if it does not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    /// Mean diameter of the objects, in pixels [default: the one that the model was trained on]
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        help_heading = "Scale",
+        conflicts_with = "pixel_size"
+    )]
+    diameter: Option<f64>,
+    /// Width of a pixel in micrometres, for models that work at a fixed resolution
+    #[arg(long, value_name = "UM", help_heading = "Scale")]
+    pixel_size: Option<f64>,
+
+    /// Which axis of the file holds channels, counted from 0 [default: told by the file, else inferred]
+    #[arg(long, value_name = "AXIS", help_heading = "Images")]
+    channel_axis: Option<usize>,
+    /// Which plane of a stack to take, counted from 0
+    #[arg(long, value_name = "N", help_heading = "Images")]
+    plane: Option<usize>,
+    /// Skip images of folders and patterns whose stem ends so; may be given more than once
+    #[arg(long, value_name = "ENDING", help_heading = "Images")]
+    skip: Vec<String>,
+
+    /// Channel to segment and channel of nuclei: 0 gray, 1 red, 2 green, 3 blue; second 0: none
+    #[arg(long, value_name = "A,B", help_heading = "Model", value_parser = settings::numbers)]
+    channels: Option<Value>,
+    /// Largest flow error of a mask; 0 keeps all
+    #[arg(long, value_name = "ERROR", help_heading = "Model")]
+    flow_threshold: Option<f64>,
+    /// Logit above which a pixel belongs to a cell
+    #[arg(
+        long,
+        value_name = "LOGIT",
+        help_heading = "Model",
+        allow_negative_numbers = true
+    )]
+    cellprob_threshold: Option<f64>,
+    /// Pixels below which a mask is dropped
+    #[arg(long, value_name = "PIXELS", help_heading = "Model")]
+    min_size: Option<usize>,
+    /// Find masks at the working scale and enlarge them, rather than at the image's own
+    #[arg(long, help_heading = "Model")]
+    no_resample: bool,
+    /// Overlap tiles by half and mirror them in turn: slower, slightly better
+    #[arg(long, help_heading = "Model")]
+    augment: bool,
+    /// Drop masks that touch the image's edge
+    #[arg(long, help_heading = "Model")]
+    exclude_on_edges: bool,
+    /// Any other setting of the model, as `selfadapt models info` lists them
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Model", value_parser = settings::parse)]
+    set: Vec<(String, Value)>,
+    /// Tiles a forward pass
+    #[arg(long, value_name = "N", help_heading = "Model", default_value_t = InferOptions::default().batch)]
+    batch_size: usize,
+
+    /// What to write for each image
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "masks",
+        help_heading = "Results"
+    )]
+    save: Vec<Save>,
+    /// File format of the masks
+    #[arg(long, value_enum, default_value = "tif", help_heading = "Results")]
+    format: MaskFormat,
+    /// Print the contents of segment.json
+    #[arg(long, help_heading = "Results")]
+    json: bool,
+}
+
+impl Args {
+    /// Changes to the model's settings, by the names that its configuration uses.
+    fn changes(&self) -> Vec<(String, Value)> {
+        let flag = |set: bool, value: bool| set.then_some(Value::from(value));
+        let named = [
+            ("channels", self.channels.clone()),
+            ("flow_threshold", self.flow_threshold.map(Value::from)),
+            (
+                "cellprob_threshold",
+                self.cellprob_threshold.map(Value::from),
+            ),
+            ("min_size", self.min_size.map(Value::from)),
+            ("resample", flag(self.no_resample, false)),
+            ("augment", flag(self.augment, true)),
+            ("exclude_on_edges", flag(self.exclude_on_edges, true)),
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        named.chain(self.set.iter().cloned()).collect()
+    }
+
+    fn sizing(&self) -> Sizing {
+        match (self.diameter, self.pixel_size) {
+            (Some(diameter), _) => Sizing::Diameter(diameter),
+            (None, Some(pixel_size)) => Sizing::PixelSize(pixel_size),
+            (None, None) => Sizing::Native,
+        }
+    }
+}
+
+pub fn run(args: Args) -> Result<Outcome, Failure> {
+    let start = Instant::now();
+    let skip: Vec<&str> = args.skip.iter().map(String::as_str).collect();
+    let inputs = io::inputs(&args.inputs, &skip)?;
+    let loaded = find::open(&args.model)?;
+    let config = settings::with(loaded.config.as_ref(), &args.changes())?;
+    let sizing = args.sizing();
+    let scale = config.working_scale(sizing)?;
+    let network = Network::new(config.as_ref(), loaded.params, Lend::Detached)?;
+    let saves = outputs::Saves::new(&args.save, args.format, network.model.heads())?;
+    let plan = plan::make(&inputs.images, &args.out, &saves)?;
+
+    let run = pipeline::Run {
+        config: config.as_ref(),
+        network: &network,
+        scale,
+        sizing,
+        axes: Axes {
+            channel_axis: args.channel_axis,
+            plane: args.plane,
+        },
+        options: InferOptions {
+            batch: args.batch_size.max(1),
+        },
+        saves: &saves,
+    };
+    let mut results = pipeline::segment(&run, &plan)?;
+    results.failed.extend(inputs.refused.iter().map(|error| {
+        let path = match error {
+            selfadapt_core::error::Error::Read { path, .. } => path.clone(),
+            _ => PathBuf::new(),
+        };
+        pipeline::Failed {
+            path,
+            reason: error.to_string(),
+        }
+    }));
+    let manifest = manifest::Manifest {
+        provenance: &loaded.provenance,
+        settings: settings::listed(config.as_ref())?,
+        sizing,
+        scale,
+        axes: run.axes,
+        batch: run.options.batch,
+        results: &results,
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    let report = manifest.write(&args.out)?;
+    for failed in &results.failed {
+        tracing::error!("{}", failed.reason);
+    }
+    if args.json {
+        print!("{report}");
+    } else {
+        println!("{}", manifest.summary(&args.out));
+    }
+    Ok(if results.failed.is_empty() {
+        Outcome::Fine
+    } else {
+        Outcome::SomeFailed
+    })
+}

@@ -1,0 +1,235 @@
+//! Image after image through reading, network, decoding and writing, the three overlapped.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
+
+use candle_core::Tensor;
+use selfadapt_core::error::{Error, Result};
+use selfadapt_core::image::Image;
+use selfadapt_core::infer::{InferOptions, predict};
+use selfadapt_core::io::{self, Axes, Provenance};
+use selfadapt_core::maps::Prediction;
+use selfadapt_core::model::{ModelConfig, Sizing};
+use selfadapt_core::network::Network;
+use selfadapt_kernels::objects::median_diameter;
+use serde::Serialize;
+
+use super::outputs::{Saves, Segmented};
+use super::plan::Plan;
+use super::settings;
+use crate::console;
+use crate::failure::Failure;
+
+/// Images that wait between two stages; each holds its pixels and maps.
+const WAITING: usize = 1;
+
+/// Everything that is the same for all images.
+pub struct Run<'a> {
+    pub config: &'a dyn ModelConfig,
+    pub network: &'a Network,
+    pub scale: f64,
+    pub sizing: Sizing,
+    pub axes: Axes,
+    pub options: InferOptions,
+    pub saves: &'a Saves,
+}
+
+/// What came of all images, in the order of the plan.
+#[derive(Debug, Default)]
+pub struct Results {
+    pub done: Vec<Done>,
+    pub failed: Vec<Failed>,
+}
+
+/// An image that was segmented.
+#[derive(Debug, Serialize)]
+pub struct Done {
+    pub cells: usize,
+    pub image: Provenance,
+    pub outputs: Vec<PathBuf>,
+    pub seconds: Seconds,
+}
+
+/// Time spent in each stage.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Seconds {
+    /// Reading the file, choosing channels, normalising, scaling.
+    pub read: f64,
+    /// The network, over all tiles.
+    pub network: f64,
+    /// From maps to instances.
+    pub decode: f64,
+    /// Writing the results.
+    pub write: f64,
+}
+
+/// An image that was not.
+#[derive(Debug, Serialize)]
+pub struct Failed {
+    pub path: PathBuf,
+    pub reason: String,
+}
+
+/// An image on its way; `payload` is what the last stage made of it.
+struct Parcel<T> {
+    path: PathBuf,
+    outcome: Result<(Source, T)>,
+}
+
+/// What all later stages need of an image.
+struct Source {
+    image: Image,
+    provenance: Provenance,
+    seconds: Seconds,
+}
+
+/// Segments all images of a plan. Only a bad setting, which no image survives, ends the run early.
+pub fn segment(run: &Run<'_>, plan: &Plan) -> Result<Results, Failure> {
+    let bar = console::bar(plan.images.len(), "segmenting");
+    let results = std::thread::scope(|scope| {
+        let (to_network, from_reader) = sync_channel(WAITING);
+        let (to_decoder, from_network) = sync_channel(WAITING);
+        scope.spawn(|| read_all(run, plan, to_network));
+        let decoder = scope.spawn(|| decode_all(run, plan, from_network, || bar.inc(1)));
+        predict_all(run, from_reader, to_decoder);
+        // A panic in a thread goes on in this one.
+        decoder
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    bar.finish_and_clear();
+    results
+}
+
+fn read_all(run: &Run<'_>, plan: &Plan, next: SyncSender<Parcel<Tensor>>) {
+    for path in &plan.images {
+        let start = Instant::now();
+        let outcome = io::read(path, &run.axes).and_then(|(image, provenance)| {
+            io::check_finite(&image)?;
+            let prepared = run.config.prepare(&image, run.scale)?;
+            let seconds = Seconds {
+                read: start.elapsed().as_secs_f64(),
+                ..Seconds::default()
+            };
+            let source = Source {
+                image,
+                provenance,
+                seconds,
+            };
+            Ok((source, prepared))
+        });
+        let path = path.clone();
+        // The others stop early where a setting turned out to be bad.
+        if next.send(Parcel { path, outcome }).is_err() {
+            return;
+        }
+    }
+}
+
+fn predict_all(
+    run: &Run<'_>,
+    images: Receiver<Parcel<Tensor>>,
+    next: SyncSender<Parcel<Prediction>>,
+) {
+    let spec = run.config.input();
+    for Parcel { path, outcome } in images {
+        let outcome = outcome.and_then(|(mut source, prepared)| {
+            let start = Instant::now();
+            let prediction = predict(run.network, &spec, &prepared, run.options)?;
+            source.seconds.network = start.elapsed().as_secs_f64();
+            Ok((source, prediction))
+        });
+        if next.send(Parcel { path, outcome }).is_err() {
+            return;
+        }
+    }
+}
+
+fn decode_all(
+    run: &Run<'_>,
+    plan: &Plan,
+    images: Receiver<Parcel<Prediction>>,
+    mut after_each: impl FnMut(),
+) -> Result<Results, Failure> {
+    let mut results = Results::default();
+    for Parcel { path, outcome } in images {
+        let outcome =
+            outcome.and_then(|(source, prediction)| decode(run, plan, &path, source, &prediction));
+        match outcome {
+            Ok(done) => {
+                tracing::info!("{}: {} cells ({})", path.display(), done.cells, done.image);
+                if done.cells == 0 {
+                    tracing::warn!(
+                        "{}: no cells found: is the diameter right, are the thresholds too strict?",
+                        path.display()
+                    );
+                }
+                results.done.push(done);
+            }
+            Err(error @ Error::Setting(_)) => return Err(error.into()),
+            Err(error) => {
+                let reason = match &error {
+                    Error::Read { .. } | Error::Write { .. } => error.to_string(),
+                    _ => format!("{}: {error}", path.display()),
+                };
+                tracing::debug!("failed: {reason}");
+                results.failed.push(Failed { path, reason });
+            }
+        }
+        after_each();
+    }
+    Ok(results)
+}
+
+fn decode(
+    run: &Run<'_>,
+    plan: &Plan,
+    path: &std::path::Path,
+    source: Source,
+    prediction: &Prediction,
+) -> Result<Done> {
+    let mut seconds = source.seconds;
+    let start = Instant::now();
+    let labels = run
+        .config
+        .decoder()
+        .decode(prediction, source.image.size())?;
+    seconds.decode = start.elapsed().as_secs_f64();
+
+    let start = Instant::now();
+    let segmented = Segmented {
+        path,
+        image: &source.image,
+        labels: &labels,
+        prediction,
+        diameter: match run.sizing {
+            Sizing::Diameter(diameter) => diameter,
+            _ => native_diameter(run).unwrap_or_else(|| median_diameter(labels.as_slice())),
+        },
+        channels: channels(run),
+    };
+    run.saves.write(&segmented, &plan.folder)?;
+    seconds.write = start.elapsed().as_secs_f64();
+    Ok(Done {
+        cells: labels.count(),
+        image: source.provenance,
+        outputs: run.saves.paths(path, &plan.folder),
+        seconds,
+    })
+}
+
+/// The diameter at which a model with a mean diameter works by itself.
+fn native_diameter(run: &Run<'_>) -> Option<f64> {
+    let settings = settings::listed(run.config).ok()?;
+    Some(settings.get("diam_mean")?.as_f64()? / run.scale)
+}
+
+/// Cellpose's channel numbers, where the model has them; else gray.
+fn channels(run: &Run<'_>) -> [u8; 2] {
+    let settings = settings::listed(run.config).ok();
+    let channels = settings.and_then(|settings| settings.get("channels").cloned());
+    channels
+        .and_then(|channels| serde_json::from_value(channels).ok())
+        .unwrap_or([0, 0])
+}

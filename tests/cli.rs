@@ -1,0 +1,89 @@
+//! The command line as a user meets it: help, messages, exit codes, files.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic)] // a test may: its helpers too
+
+mod assets;
+mod cli_evaluate;
+mod cli_models;
+mod cli_segment;
+
+use std::path::Path;
+
+use assert_cmd::Command;
+
+/// The binary, to be run in `folder`; paths in its messages are then the same on every machine.
+fn selfadapt(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_selfadapt"));
+    command
+        .current_dir(folder)
+        .env_remove("RUST_LOG")
+        .env_remove("COLUMNS")
+        .env("CELLPOSE_LOCAL_MODELS_PATH", "no-models");
+    command
+}
+
+/// Runs it and tells everything that it said; times and sizes of the machine are left out.
+fn told(folder: &Path, arguments: &[&str]) -> String {
+    let output = selfadapt(folder).args(arguments).output().unwrap();
+    let code = output
+        .status
+        .code()
+        .map_or("signal".into(), |code| code.to_string());
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    format!("exit code {code}\n--- stdout\n{out}--- stderr\n{err}")
+}
+
+/// Compares with a snapshot, times replaced.
+macro_rules! assert_told {
+    ($name:expr, $told:expr) => {
+        insta::with_settings!({
+            filters => vec![(r"\d+\.\d s\b", "[time] s")],
+            omit_expression => true,
+            prepend_module_to_snapshot => false,
+            snapshot_path => concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/snapshots"),
+        }, {
+            insta::assert_snapshot!($name, $told);
+        });
+    };
+}
+use assert_told;
+
+#[test]
+fn help_of_every_subcommand() {
+    let here = Path::new(".");
+    for (name, arguments) in [
+        ("help", &["--help"][..]),
+        ("help_segment", &["segment", "--help"]),
+        ("help_evaluate", &["evaluate", "--help"]),
+        ("help_models", &["models", "--help"]),
+        ("help_models_info", &["models", "info", "--help"]),
+        ("help_models_convert", &["models", "convert", "--help"]),
+    ] {
+        assert_told!(name, told(here, arguments));
+    }
+}
+
+#[test]
+fn bad_usage_is_exit_code_2() {
+    let here = Path::new(".");
+    for arguments in [
+        &[][..],
+        &["segmant"],
+        &["segment", "a.tif"],
+        &["evaluate", "--pred", "a"],
+        &[
+            "segment",
+            "a.tif",
+            "--model",
+            "m",
+            "--out",
+            "o",
+            "--channels",
+            "x",
+        ],
+    ] {
+        let output = selfadapt(here).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
