@@ -1,7 +1,10 @@
 //! Automation around the workspace: `cargo xtask ci` is the one check that everything must pass.
 #![forbid(unsafe_code)]
 
+mod bench_segment;
 mod ci;
+mod interop;
+mod real;
 mod steps;
 mod tidy;
 
@@ -23,12 +26,16 @@ enum Task {
     Ci,
     /// The house rules that no lint knows.
     Tidy,
+    Interop(interop::Args),
+    BenchSegment(bench_segment::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Args::parse().task {
         Task::Ci => ci::run(),
         Task::Tidy => tidy::run(),
+        Task::Interop(args) => interop::run(args),
+        Task::BenchSegment(args) => bench_segment::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
