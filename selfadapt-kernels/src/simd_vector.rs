@@ -4,7 +4,7 @@
 
 use crate::simd;
 use candle_core::Result;
-use pulp::{MemMask, NullaryFnOnce, Scalar128b, Simd};
+use pulp::{MemMask, NullaryFnOnce, Scalar128b, Simd, f32x4};
 use std::cell::Cell;
 
 /// A vector instruction set that the kernels are compiled for.
@@ -250,15 +250,26 @@ impl Vector for Scalar128b {
         crate::simd_transpose::lanes4(self, block);
     }
 
-    // pulp's fused form is a library call for each lane where the target has no FMA instruction.
+    // pulp's fused form is a library call for each lane where the target has no FMA instruction, and its
+    // loops over lanes do not become vector instructions; these do.
     #[inline(always)]
     fn fma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
-        self.add_f32s(self.mul_f32s(a, b), c)
+        f32x4(
+            a.0 * b.0 + c.0,
+            a.1 * b.1 + c.1,
+            a.2 * b.2 + c.2,
+            a.3 * b.3 + c.3,
+        )
     }
 
     #[inline(always)]
     fn fnma(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
-        self.sub_f32s(c, self.mul_f32s(a, b))
+        f32x4(
+            c.0 - a.0 * b.0,
+            c.1 - a.1 * b.1,
+            c.2 - a.2 * b.2,
+            c.3 - a.3 * b.3,
+        )
     }
 }
 
