@@ -96,11 +96,13 @@ dispatched! {
                     *total = g * c.scale;
                 }
             } else {
-                let anchor = &anchor[block.clone()];
-                distance += lane_sum(weight.len(), |i| (weight[i] - anchor[i]) * (weight[i] - anchor[i]));
-                let inputs = gradient[block.clone()].iter().zip(&*weight).zip(anchor);
-                for (total, ((&g, &w), &a)) in total.iter_mut().zip(inputs) {
-                    *total = g * c.scale + (w - a) * c.pull;
+                // The distance from the anchor first, then the gradient in its place.
+                for (total, (&w, &a)) in total.iter_mut().zip(weight.iter().zip(&anchor[block.clone()])) {
+                    *total = w - a;
+                }
+                distance += lane_sum(total, |d| d * d);
+                for (total, &g) in total.iter_mut().zip(&gradient[block.clone()]) {
+                    *total = g * c.scale + *total * c.pull;
                 }
             }
             let moments = first[block.clone()].iter_mut().zip(&mut second[block.clone()]);
@@ -129,7 +131,7 @@ dispatched! {
     fn chunk_norm(values: &[f32]) -> f64 {
         let mut sum = 0.0;
         for block in values.chunks(BLOCK) {
-            sum += lane_sum(block.len(), |i| block[i] * block[i]);
+            sum += lane_sum(block, |v| v * v);
         }
         sum
     }

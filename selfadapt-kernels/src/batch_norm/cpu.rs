@@ -211,9 +211,9 @@ dispatched! {
         let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
         for block in x.chunks(BLOCK) {
             let n = block.len() as f64;
-            let block_mean = lane_sum(block.len(), |i| block[i]) / n;
+            let block_mean = lane_sum(block, |v| v) / n;
             let pivot = T::from_f64(block_mean);
-            let about_pivot = lane_sum(block.len(), |i| (block[i] - pivot) * (block[i] - pivot));
+            let about_pivot = lane_sum(block, |v| (v - pivot) * (v - pivot));
             // Chan's rule for merging moments.
             let (delta, total) = (block_mean - mean, count + n);
             squares += about_pivot - n * (block_mean - pivot.to_f64()).powi(2)
@@ -251,11 +251,16 @@ dispatched! {
         relu: bool,
     ) -> (f64, f64) {
         let (mut sum, mut moment) = (0.0, 0.0);
+        let (mut passed, mut products) = ([T::zero(); BLOCK], [T::zero(); BLOCK]);
         for (x, dy) in x.chunks(BLOCK).zip(dy.chunks(BLOCK)) {
-            let dy = &dy[..x.len()];
-            let passed = |i: usize| if cut(relu, x[i] * scale + shift) { T::zero() } else { dy[i] };
-            sum += lane_sum(x.len(), passed);
-            moment += lane_sum(x.len(), |i| passed(i) * (x[i] - mean));
+            let (passed, products) = (&mut passed[..x.len()], &mut products[..x.len()]);
+            let outputs = passed.iter_mut().zip(products.iter_mut());
+            for ((&x, &dy), (passed, product)) in x.iter().zip(dy).zip(outputs) {
+                *passed = if cut(relu, x * scale + shift) { T::zero() } else { dy };
+                *product = *passed * (x - mean);
+            }
+            sum += lane_sum(passed, |v| v);
+            moment += lane_sum(products, |v| v);
         }
         (sum, moment)
     }

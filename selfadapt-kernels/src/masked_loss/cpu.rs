@@ -56,12 +56,7 @@ impl<T: Real> Pointwise<T> for SquaredError {
 pub fn kept<T: Real>(mask: &[T]) -> f64 {
     let parts: Vec<f64> = mask
         .par_chunks(CHUNK)
-        .map(|chunk| {
-            chunk
-                .chunks(BLOCK)
-                .map(|m| lane_sum(m.len(), |i| m[i]))
-                .sum()
-        })
+        .map(|chunk| chunk.chunks(BLOCK).map(|m| lane_sum(m, |v| v)).sum())
         .collect();
     parts.iter().sum()
 }
@@ -134,7 +129,7 @@ dispatched! {
             if let Some(gradient) = &mut gradient {
                 gradient[start..end].iter_mut().zip(&slopes).for_each(|(g, &slope)| g.put(slope));
             }
-            sum += lane_sum(end - start, |i| terms[i]);
+            sum += lane_sum(&terms[..end - start], |v| v);
         }
         sum
     }
@@ -237,7 +232,7 @@ dispatched! {
                 let loss = *term + weight * total.ln_from_one();
                 *term = if m > T::zero() { loss } else { T::zero() };
             }
-            sum += lane_sum(n, |i| terms[i]);
+            sum += lane_sum(&terms[..n], |v| v);
             let Some(gradient) = &mut gradient else { continue };
             for (total, &weight) in total.iter_mut().zip(&weight) {
                 *total = weight / *total;

@@ -19,7 +19,7 @@ const NAME: &str = "max_pool2d";
 /// Pools `x [B, C, H, W]` (f32 or f64) to `[B, C, (H - kernel) / stride + 1, (W - kernel) / stride + 1]`.
 ///
 /// # Errors
-/// If `kernel` or `stride` is 0 or the image is smaller than the kernel.
+/// If `kernel` or `stride` is 0 or the image is smaller than the kernel, or has 2^32 pixels.
 pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     let (_, _, h, w) = image_dims(NAME, x)?;
     if kernel == 0 || stride == 0 {
@@ -27,6 +27,9 @@ pub fn max_pool2d(x: &Tensor, kernel: usize, stride: usize) -> Result<Tensor> {
     }
     if h < kernel || w < kernel {
         bail!("{NAME}: expected an image of at least {kernel}x{kernel}, got {h}x{w}")
+    }
+    if u32::try_from(h * w).is_err() {
+        bail!("{NAME}: expected fewer than 2^32 pixels, got {h}x{w}; cut the image into tiles")
     }
     x.contiguous()?.apply_op1(MaxPool { kernel, stride })
 }
