@@ -1,9 +1,11 @@
 //! Tests that cross crates.
 #![forbid(unsafe_code)]
 
+mod adapt;
 mod assets;
 mod cellpose;
 mod cellpose_images;
+mod contract;
 mod dynamics;
 mod format;
 mod image_errors;
@@ -13,4 +15,6 @@ mod metrics;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;
 mod size_models;
+mod step_parity;
+mod toy;
 mod weights;

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::failure::{Failure, Outcome};
-use crate::{evaluate, models, segment};
+use crate::{adapt, degrade, evaluate, models, segment};
 
 /// Segments cells and nuclei in microscopy images with pretrained models.
 ///
@@ -43,6 +43,8 @@ pub struct Console {
 #[derive(Debug, Subcommand)]
 enum Command {
     Segment(Box<segment::Args>),
+    Adapt(Box<adapt::Args>),
+    Degrade(degrade::Args),
     Evaluate(evaluate::Args),
     Models(models::Args),
 }
@@ -52,6 +54,8 @@ impl Cli {
     pub fn run(self) -> Result<Outcome, Failure> {
         match self.command {
             Command::Segment(args) => segment::run(*args),
+            Command::Adapt(args) => adapt::run(*args),
+            Command::Degrade(args) => degrade::run(args),
             Command::Evaluate(args) => evaluate::run(args),
             Command::Models(args) => models::run(args),
         }

@@ -1,8 +1,10 @@
 //! The `selfadapt` command: segment images, evaluate segmentations, look at models.
 #![forbid(unsafe_code)]
 
+mod adapt;
 mod args;
 mod console;
+mod degrade;
 mod evaluate;
 mod failure;
 mod models;

@@ -11,6 +11,9 @@ pub struct Reading {
     pub embeddings: Vec<Vec<f32>>,
     /// Decoded instances.
     pub instances: Vec<Labels>,
+    /// Instances decoded from the same crops after a fixed degradation (noise, blur, contrast): a model that fits
+    /// its images finds the same cells.
+    pub degraded: Vec<Labels>,
     /// Mean probability of the winning class over pixels and classification heads, in `[0.5, 1]`.
     pub confidence: Vec<f64>,
     /// Mean standard deviation over views, of all regression targets.

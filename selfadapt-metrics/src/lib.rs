@@ -10,6 +10,7 @@ pub mod detection;
 pub mod embedding_distance;
 pub mod false_negative_rate;
 pub mod inconsistency;
+pub mod instability;
 pub mod instance_count;
 pub mod instance_size;
 pub mod matching;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench_segment;
+mod calibrate;
 mod ci;
 mod interop;
 mod real;
@@ -24,6 +25,8 @@ struct Args {
 enum Task {
     /// Format, house rules, lints, tests, doc tests and documentation; stops at the first failure.
     Ci,
+    /// Sets x settings x seeds of adaptation, scored against labels.
+    Calibrate(calibrate::Args),
     /// The house rules that no lint knows.
     Tidy,
     Interop(interop::Args),
@@ -33,6 +36,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Args::parse().task {
         Task::Ci => ci::run(),
+        Task::Calibrate(args) => calibrate::run(&args),
         Task::Tidy => tidy::run(),
         Task::Interop(args) => interop::run(args),
         Task::BenchSegment(args) => bench_segment::run(args),

@@ -1,0 +1,104 @@
+//! The end of a run: the delivered model, its manifest, its curves, and a sentence for the user.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use selfadapt_core::error::{Error, Result};
+use selfadapt_core::run::Outcome;
+use selfadapt_models::format::Loaded;
+use selfadapt_models::run_folder;
+
+use super::folder::{RunFolder, read_params};
+use super::manifest::{Fingerprint, Manifest, TruthSummary};
+use super::record::{self, Line};
+use super::settings::RunConfig;
+use super::{curves, verdict};
+
+/// Writes all that a finished run leaves behind.
+///
+/// # Errors
+/// If a file cannot be written; the snapshots stay, and `--resume` finishes the run.
+pub fn deliver(
+    folder: &RunFolder,
+    config: &RunConfig,
+    loaded: &Loaded,
+    inputs: &[PathBuf],
+    outcome: &Outcome,
+    notes: Vec<String>,
+    took: Duration,
+) -> Result<Manifest> {
+    let snapshot = folder.snapshot_path(outcome.accepted);
+    let params = read_params(&snapshot, |name| config.model.role(name))?;
+    run_folder::write(
+        folder.root(),
+        config.model.as_ref(),
+        &params,
+        &loaded.provenance.layout,
+    )?;
+
+    let lines = record::read(&folder.file("run.jsonl"))?;
+    let thresholds: Vec<(String, f64)> = config
+        .watch
+        .criteria
+        .iter()
+        .filter_map(|criterion| Some((criterion.name().to_owned(), criterion.threshold()?)))
+        .collect();
+    folder.write_text(
+        "curves.svg",
+        &curves::draw(&lines, &thresholds, outcome.accepted),
+    )?;
+
+    let manifest = Manifest {
+        selfadapt: env!("CARGO_PKG_VERSION"),
+        command: std::env::args().collect(),
+        threads: rayon::current_num_threads(),
+        seed: config.adapt.seed,
+        weights: Fingerprint {
+            path: loaded.provenance.path.clone(),
+            bytes: loaded.provenance.bytes,
+            sha256: loaded.provenance.sha256.clone(),
+        },
+        inputs: inputs
+            .iter()
+            .map(|path| Fingerprint::of(path))
+            .collect::<Result<_>>()?,
+        steps: outcome.steps,
+        truth: summary(&lines, outcome.accepted),
+        notes,
+        delivered_step: outcome.accepted,
+        stopped_by: verdict::stopped_by(outcome).to_owned(),
+        verdict: verdict::sentence(outcome),
+        seconds: took.as_secs_f64(),
+    };
+    let json =
+        serde_json::to_string_pretty(&manifest).map_err(|e| Error::Setting(e.to_string()))?;
+    folder.write_text("manifest.json", &(json + "\n"))?;
+    Ok(manifest)
+}
+
+/// Scores of base, delivered and best reading.
+fn summary(lines: &[Line], delivered: usize) -> Option<TruthSummary> {
+    let scored: Vec<_> = lines
+        .iter()
+        .filter_map(|line| match line {
+            Line::Reading(reading) => Some((reading.step, reading.truth?)),
+            _ => None,
+        })
+        .collect();
+    let at = |step: usize| {
+        scored
+            .iter()
+            .find(|(of, _)| *of == step)
+            .map(|(_, truth)| *truth)
+    };
+    let (base, end) = (at(0)?, at(delivered)?);
+    let (test_max_step, best) = scored.iter().max_by(|a, b| a.1.ap50.total_cmp(&b.1.ap50))?;
+    Some(TruthSummary {
+        base_ap50: base.ap50,
+        base_ap75: base.ap75,
+        delivered_ap50: end.ap50,
+        delivered_ap75: end.ap75,
+        test_max_ap50: best.ap50,
+        test_max_step: *test_max_step,
+    })
+}

@@ -1,0 +1,205 @@
+//! run.jsonl: one line a step, a reading, or anything else that happened.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use selfadapt_core::adapt::StepReport;
+use selfadapt_core::error::{Error, Result};
+use selfadapt_core::run::Look;
+use selfadapt_core::stop::Verdict;
+use serde::{Deserialize, Serialize};
+
+/// One line of the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Line {
+    /// A step was taken.
+    Step(StepReport),
+    /// The validation crops were looked at.
+    Reading(ReadingLine),
+    /// A loss was not a number.
+    WentBack {
+        /// The step that the run went back to.
+        step: usize,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+/// A reading, as recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadingLine {
+    /// After how many steps.
+    pub step: usize,
+    /// Every criterion by name; `null` where it is not a number.
+    pub drifts: BTreeMap<String, Option<f64>>,
+    /// Instances found on the validation crops.
+    pub instances: usize,
+    /// The criterion that crossed its threshold, if one did.
+    pub crossed: Option<String>,
+    /// Scores against labels, where the run was given some.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub truth: Option<TruthLine>,
+}
+
+impl ReadingLine {
+    /// A look as it is recorded.
+    pub fn new(look: &Look, truth: Option<TruthLine>) -> Self {
+        Self {
+            step: look.step,
+            drifts: look
+                .drifts
+                .iter()
+                .map(|(name, drift)| ((*name).to_owned(), drift.is_finite().then_some(*drift)))
+                .collect(),
+            instances: look.instances,
+            crossed: match look.verdict {
+                Verdict::Crossed { criterion, .. } => Some(criterion.to_owned()),
+                Verdict::Continue => None,
+            },
+            truth,
+        }
+    }
+}
+
+/// Scores against labels that the run never learns from.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TruthLine {
+    /// Mean average precision over images at IoU 0.5.
+    pub ap50: f64,
+    /// Mean average precision over images at IoU 0.75.
+    pub ap75: f64,
+}
+
+/// An open record.
+#[derive(Debug)]
+pub struct Record {
+    file: File,
+    path: std::path::PathBuf,
+}
+
+impl Record {
+    /// Opens a record for the part of a run that starts after `step`, dropping what a broken-off run wrote beyond it.
+    pub fn open(path: &Path, step: usize) -> Result<Self> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|e| Error::write(path, e))?;
+        let keep = length_up_to(&file, step).map_err(|e| Error::read(path, e))?;
+        file.set_len(keep).map_err(|e| Error::write(path, e))?;
+        file.seek(SeekFrom::End(0))
+            .map_err(|e| Error::write(path, e))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Appends a line and hands it to the system at once.
+    pub fn push(&mut self, line: &Line) -> Result<()> {
+        let mut text = serde_json::to_string(line).map_err(|e| Error::write(&self.path, e))?;
+        text.push('\n');
+        self.file
+            .write_all(text.as_bytes())
+            .map_err(|e| Error::write(&self.path, e))
+    }
+
+    /// Makes sure that what was appended survives a power cut.
+    pub fn sync(&self) -> Result<()> {
+        self.file
+            .sync_data()
+            .map_err(|e| Error::write(&self.path, e))
+    }
+}
+
+/// Reads a whole record; a last line that was cut off is left out.
+pub fn read(path: &Path) -> Result<Vec<Line>> {
+    let file = File::open(path).map_err(|e| Error::read(path, e))?;
+    let mut lines = Vec::new();
+    for (number, text) in BufReader::new(file).lines().enumerate() {
+        let text = text.map_err(|e| Error::read(path, e))?;
+        match serde_json::from_str(&text) {
+            Ok(line) => lines.push(line),
+            Err(error) if error.is_eof() => break,
+            Err(error) => {
+                return Err(Error::read(path, format!("line {}: {error}", number + 1)));
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// Bytes of the lines that belong to steps up to `step`.
+fn length_up_to(file: &File, step: usize) -> std::io::Result<u64> {
+    let mut length = 0;
+    let mut reader = BufReader::new(file);
+    let mut text = String::new();
+    loop {
+        text.clear();
+        let bytes = reader.read_line(&mut text)?;
+        let of = match serde_json::from_str::<Line>(&text) {
+            Ok(Line::Step(report)) => report.step,
+            Ok(Line::Reading(reading)) => reading.step,
+            Ok(Line::WentBack { step, .. }) => step,
+            Err(_) => break,
+        };
+        if bytes == 0 || of > step || !text.ends_with('\n') {
+            break;
+        }
+        length += bytes as u64;
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(step: usize) -> Line {
+        Line::Reading(ReadingLine {
+            step,
+            drifts: BTreeMap::from([
+                ("embedding-distance".to_owned(), Some(0.5)),
+                ("x".to_owned(), None),
+            ]),
+            instances: 7,
+            crossed: None,
+            truth: Some(TruthLine {
+                ap50: 0.8,
+                ap75: 0.4,
+            }),
+        })
+    }
+
+    #[test]
+    fn a_continued_record_drops_what_lies_beyond_its_step_and_a_cut_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.jsonl");
+        let mut record = Record::open(&path, 0).unwrap();
+        for step in [0, 5, 10] {
+            record.push(&reading(step)).unwrap();
+        }
+        record.file.write_all(b"{\"kind\":\"rea").unwrap();
+        assert_eq!(read(&path).unwrap().len(), 3);
+        let mut record = Record::open(&path, 5).unwrap();
+        record.push(&reading(6)).unwrap();
+        assert_eq!(read(&path).unwrap(), [reading(0), reading(5), reading(6)]);
+    }
+
+    #[test]
+    fn a_foreign_line_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.jsonl");
+        std::fs::write(&path, "{\"kind\":\"dance\"}\n").unwrap();
+        let message = read(&path).unwrap_err().to_string();
+        assert!(
+            message.contains("line 1") && message.contains("dance"),
+            "{message}"
+        );
+    }
+}

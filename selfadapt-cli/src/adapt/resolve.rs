@@ -1,0 +1,245 @@
+//! From arguments to a run: folder, complete settings, weights, images.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use selfadapt_core::adapt::LoopState;
+use selfadapt_core::adapt::config::BatchNorm;
+use selfadapt_core::error::{Error, Result};
+use selfadapt_core::io;
+use selfadapt_core::model::{ModelConfig, Sizing};
+use selfadapt_core::objective::L2sp;
+use selfadapt_models::format::{self, Loaded};
+
+use super::Args;
+use super::folder::RunFolder;
+use super::settings::RunConfig;
+use super::truth::Truth;
+
+/// The student's batch norm as a person asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeWish {
+    /// Keep the pretrained statistics: safe, gains less.
+    Frozen,
+    /// Use the statistics of the new images: gains more where images differ much, harms where they do not.
+    Train,
+}
+
+/// All that a run needs before its first step.
+pub struct Resolved {
+    /// The locked run folder.
+    pub folder: RunFolder,
+    /// Complete settings, already written to `config.toml`.
+    pub config: RunConfig,
+    /// The pretrained model.
+    pub loaded: Loaded,
+    /// Images to adapt to.
+    pub files: Vec<PathBuf>,
+    /// Where an interrupted run stood, and its last accepted step.
+    pub resumed: Option<(LoopState, usize)>,
+    /// Labels to score against.
+    pub truth: Option<Truth>,
+    /// What the user should know, for the verdict.
+    pub notes: Vec<String>,
+}
+
+/// Resolves arguments.
+///
+/// # Errors
+/// If anything is missing, contradictory, or does not fit the model.
+pub fn resolve(args: &Args) -> Result<Resolved> {
+    let (folder, config, loaded, resumed) = match (&args.resume, &args.out) {
+        (Some(root), _) => resume(root)?,
+        (None, Some(root)) => begin(args, root)?,
+        (None, None) => {
+            return Err(Error::Setting(
+                "expected --out DIR for a new run, or --resume RUN".into(),
+            ));
+        }
+    };
+    let found = io::inputs(&config.inputs, &[])?;
+    let notes: Vec<String> = found
+        .refused
+        .iter()
+        .map(|reason| format!("left out: {reason}"))
+        .collect();
+    let scale = config.model.working_scale(config.sizing)?;
+    let truth = args
+        .truth
+        .as_ref()
+        .map(|labels| Truth::open(labels, &found.images, config.model.as_ref(), scale, 8))
+        .transpose()?;
+    Ok(Resolved {
+        folder,
+        config,
+        loaded,
+        files: found.images,
+        resumed,
+        truth,
+        notes,
+    })
+}
+
+type Begun = (RunFolder, RunConfig, Loaded, Option<(LoopState, usize)>);
+
+fn resume(root: &Path) -> Result<Begun> {
+    let path = root.join("config.toml");
+    if !path.is_file() {
+        return Err(Error::read(
+            root,
+            "expected a run folder with a config.toml; start a new run with --out",
+        ));
+    }
+    let folder = RunFolder::open(root)?;
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, e))?;
+    let config: RunConfig = toml::from_str(&text).map_err(|e| Error::read(&path, e))?;
+    let loaded = format::open(&config.weights)?;
+    let state = folder.load_state()?;
+    Ok((folder, config, loaded, state))
+}
+
+fn begin(args: &Args, root: &Path) -> Result<Begun> {
+    if root.join("config.toml").exists() {
+        return Err(Error::write(
+            root,
+            "there is a run in this folder already; go on with --resume, or choose another --out",
+        ));
+    }
+    let over = args.config.as_deref().map(partial).transpose()?;
+    let weights = args
+        .model
+        .clone()
+        .or_else(|| over.as_ref()?.get("weights")?.as_str().map(PathBuf::from))
+        .ok_or_else(|| {
+            Error::Setting("expected --model PATH, or `weights` in the config file".into())
+        })?;
+    let loaded = format::open(&weights)?;
+    let mut config = RunConfig {
+        weights,
+        inputs: args.inputs.clone(),
+        sizing: Sizing::Native,
+        snapshots: 24,
+        cache_mib: 512,
+        adapt: args.preset.adapt(),
+        watch: args.preset.watch(),
+        model: loaded.config.boxed(),
+    };
+    config.adapt.crop = loaded.config.input().tile;
+    if let Some(path) = &args.config {
+        config = config.overlaid(path)?;
+    }
+    apply(args, &mut config)?;
+    config.sizing = sizing(args, &config, &loaded)?;
+    config.model = config.model.sized(config.sizing)?;
+    // Refuse impossible settings before the folder is touched.
+    config.adapt.check(config.model.as_ref())?;
+    config.model.working_scale(config.sizing)?;
+    let folder = RunFolder::open(root)?;
+    folder.write_text("config.toml", &config.to_toml()?)?;
+    Ok((folder, config, loaded, None))
+}
+
+fn partial(path: &Path) -> Result<toml::Table> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+    text.parse().map_err(|e| Error::read(path, e))
+}
+
+/// Flags win over the config file, which wins over the preset.
+fn apply(args: &Args, config: &mut RunConfig) -> Result<()> {
+    let adapt = &mut config.adapt;
+    if let Some(steps) = args.steps {
+        adapt.steps = steps;
+    }
+    if let Some(seed) = args.seed {
+        adapt.seed = seed;
+    }
+    match args.mode {
+        Some(ModeWish::Frozen) => adapt.batch_norm = BatchNorm::Frozen,
+        Some(ModeWish::Train) => adapt.batch_norm = BatchNorm::Train,
+        None => {}
+    }
+    adapt.gate.enabled &= !args.no_filter;
+    adapt.perturb.enabled &= !args.no_strong;
+    if args.no_tta {
+        adapt.views = 1;
+    }
+    if args.no_l2sp {
+        adapt.objective.l2sp = L2sp::Off;
+    }
+    config.watch.stop &= !args.no_stop;
+    if let Some(channels) = &args.channels {
+        config.model = with_channels(config.model.as_ref(), channels)?;
+    }
+    Ok(())
+}
+
+/// Sets `channels` of a model's settings; a model without that setting refuses.
+fn with_channels(model: &dyn ModelConfig, text: &str) -> Result<Box<dyn ModelConfig>> {
+    let wrong = || {
+        Error::Setting(format!(
+            "--channels: expected numbers such as 0,0 or 2,1, found {text}"
+        ))
+    };
+    let numbers: Vec<usize> = text
+        .split(',')
+        .map(|part| part.trim().parse().map_err(|_| wrong()))
+        .collect::<Result<_>>()?;
+    let mut value = serde_json::to_value(model).map_err(|e| Error::Setting(e.to_string()))?;
+    if let Some(settings) = value.as_object_mut() {
+        settings.insert("channels".into(), numbers.into());
+    }
+    serde_json::from_value(value).map_err(|e| Error::Setting(format!("--channels: {e}")))
+}
+
+fn sizing(args: &Args, config: &RunConfig, loaded: &Loaded) -> Result<Sizing> {
+    let estimate = || {
+        let images = io::inputs(&config.inputs, &[])?.images;
+        super::scale::estimate(config.model.as_ref(), &loaded.params, &images)
+    };
+    match args.diameter.as_deref() {
+        Some("auto") => estimate(),
+        Some(text) => match text.parse::<f64>() {
+            Ok(diameter) if diameter > 0. && diameter.is_finite() => Ok(Sizing::Diameter(diameter)),
+            _ => Err(Error::Setting(format!(
+                "--diameter: expected a number of pixels or auto, found {text}"
+            ))),
+        },
+        None if config.sizing != Sizing::Native => Ok(config.sizing),
+        None if config.model.working_scale(Sizing::Native).is_ok() => Ok(Sizing::Native),
+        None => estimate(),
+    }
+}
+
+/// Parses 90s, 5m, 2h or plain seconds.
+pub fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let wrong = || format!("expected a time such as 90s, 5m or 2h, found {text}");
+    let (number, unit) = match text.find(|c: char| c.is_ascii_alphabetic()) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let factor = match unit {
+        "s" => 1.,
+        "m" => 60.,
+        "h" => 3600.,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.trim().parse::<f64>().map_err(|_| wrong())? * factor;
+    Duration::try_from_secs_f64(seconds).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_their_units() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(duration("45"), Ok(Duration::from_secs(45)));
+        for wrong in ["", "5d", "-3s", "soon"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

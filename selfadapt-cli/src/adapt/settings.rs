@@ -1,0 +1,134 @@
+//! Everything that a run is made from, as one file that can be run again: config.toml.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use selfadapt_core::adapt::config::{AdaptConfig, BatchNorm};
+use selfadapt_core::error::{Error, Result};
+use selfadapt_core::gate::GateConfig;
+use selfadapt_core::model::{ModelConfig, Sizing};
+use selfadapt_core::objective::{L2sp, Objective};
+use selfadapt_core::perturb::Perturb;
+use selfadapt_core::run::{Deliver, Watch};
+use selfadapt_core::stop::StopCriterion;
+use serde::{Deserialize, Serialize};
+
+/// A complete run.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// The pretrained model's file or folder.
+    pub weights: PathBuf,
+    /// Images to adapt to: files, folders or patterns.
+    pub inputs: Vec<PathBuf>,
+    /// Size of objects or pixels.
+    pub sizing: Sizing,
+    /// Snapshots that stay on disk.
+    pub snapshots: usize,
+    /// Prepared images kept in memory, in MiB.
+    pub cache_mib: usize,
+    /// Settings of the steps.
+    pub adapt: AdaptConfig,
+    /// Readings and stopping.
+    pub watch: Watch,
+    /// The model's own settings.
+    pub model: Box<dyn ModelConfig>,
+}
+
+/// Where settings start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Preset {
+    /// Minutes on a laptop: most of the gain comes within some dozens of steps.
+    Quick,
+    /// The paper's length: 25,000 steps of 8 crops, 8 views.
+    Paper,
+}
+
+impl Preset {
+    /// Settings of the steps.
+    pub fn adapt(self) -> AdaptConfig {
+        match self {
+            Self::Quick => AdaptConfig::default(),
+            Self::Paper => AdaptConfig {
+                steps: 25_000,
+                batch: 8,
+                views: 8,
+                ema: 0.999,
+                learning_rate: 3e-4,
+                warm_up: 0.1,
+                weight_decay: 1e-3,
+                batch_norm: BatchNorm::Train,
+                objective: Objective {
+                    lambda: 0.5,
+                    l2sp: L2sp::Moderate,
+                },
+                gate: GateConfig::default(),
+                perturb: Perturb::default(),
+                ..AdaptConfig::default()
+            },
+        }
+    }
+
+    /// Readings and stopping.
+    pub fn watch(self) -> Watch {
+        Watch {
+            every: match self {
+                Self::Quick => 5,
+                Self::Paper => 250,
+            },
+            crops: 16,
+            deliver: Deliver::Teacher,
+            stop: true,
+            criteria: criteria(),
+        }
+    }
+}
+
+/// The two criteria that stop a run, and all that are only recorded.
+fn criteria() -> Vec<Box<dyn StopCriterion>> {
+    vec![
+        Box::new(selfadapt_metrics::false_negative_rate::FalseNegativeRate::default()),
+        Box::new(selfadapt_metrics::embedding_distance::EmbeddingDistance::default()),
+        Box::new(selfadapt_metrics::new_instances::NewInstances::default()),
+        Box::new(selfadapt_metrics::mean_confidence::MeanConfidence::default()),
+        Box::new(selfadapt_metrics::view_variance::ViewVariance::default()),
+        Box::new(selfadapt_metrics::inconsistency::Inconsistency::default()),
+        Box::new(selfadapt_metrics::instability::Instability::default()),
+        Box::new(selfadapt_metrics::instance_count::InstanceCount::default()),
+        Box::new(selfadapt_metrics::instance_size::InstanceSize::default()),
+    ]
+}
+
+impl RunConfig {
+    /// The configuration as text, complete.
+    ///
+    /// # Errors
+    /// If a value has no form in TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::Setting(format!("config.toml: {e}")))
+    }
+
+    /// Lays the keys of a (possibly partial) file over these settings. Unknown keys are errors.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not TOML, or holds a key or value that makes no sense.
+    pub fn overlaid(&self, path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+        let over: toml::Table = text.parse().map_err(|e| Error::read(path, e))?;
+        let mut all = toml::Table::try_from(self).map_err(|e| Error::Setting(e.to_string()))?;
+        lay_over(&mut all, over);
+        all.try_into().map_err(|e| Error::read(path, e))
+    }
+}
+
+/// Replaces values key by key; tables are entered, except those that name a kind (`model`, `criterion`).
+fn lay_over(under: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(value)) => lay_over(inner, value),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}

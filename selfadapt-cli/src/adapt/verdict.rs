@@ -1,0 +1,101 @@
+//! The verdict: what a run came to, in a sentence, with its reasons.
+
+use std::path::Path;
+
+use selfadapt_core::error::Result;
+use selfadapt_core::run::{Ending, Outcome};
+use selfadapt_core::stop::Verdict;
+
+use super::manifest::Manifest;
+
+/// What ended a run, as one word for machines.
+pub fn stopped_by(outcome: &Outcome) -> &'static str {
+    match &outcome.ending {
+        Ending::Finished => "end-of-schedule",
+        Ending::Crossed(Verdict::Crossed { criterion, .. }) => criterion,
+        Ending::Crossed(Verdict::Continue) => "criterion",
+        Ending::Interrupted => "user",
+        Ending::OutOfTime => "budget",
+    }
+}
+
+/// The verdict for people.
+pub fn sentence(outcome: &Outcome) -> String {
+    let accepted = outcome.accepted;
+    let crossing = match &outcome.ending {
+        Ending::Crossed(Verdict::Crossed {
+            criterion,
+            drift,
+            threshold,
+        }) => Some(format!(
+            "{} reached {drift:.3} where {threshold} is allowed",
+            spoken(criterion)
+        )),
+        _ => None,
+    };
+    match (accepted, crossing) {
+        (0, Some(crossing)) => format!(
+            "keep your model: at the first look, after {} steps, {crossing}; nothing that was learned before is trusted",
+            outcome.steps
+        ),
+        (0, None) => {
+            "keep your model: the run ended before its first look at the validation crops".into()
+        }
+        (_, Some(crossing)) => format!(
+            "adapted: the weights of step {accepted} are delivered; at step {} {crossing}",
+            outcome.steps
+        ),
+        (_, None) => format!(
+            "adapted: the weights of step {accepted} are delivered, and no criterion spoke against them"
+        ),
+    }
+}
+
+/// A criterion's name in words.
+fn spoken(criterion: &str) -> &str {
+    match criterion {
+        "false-negative-rate" => "the share of the first model's cells that are no longer found",
+        "embedding-distance" => "the distance of the features from the first model's",
+        "new-instances" => "the share of cells that the first model did not find",
+        other => other,
+    }
+}
+
+/// Prints the verdict: a few lines, or the manifest's last entries as JSON.
+///
+/// # Errors
+/// If the numbers cannot be written as JSON.
+pub fn tell(manifest: &Manifest, folder: &Path, json: bool) -> Result<()> {
+    if json {
+        let last = serde_json::json!({
+            "delivered_step": manifest.delivered_step,
+            "stopped_by": manifest.stopped_by,
+            "verdict": manifest.verdict,
+            "seconds": manifest.seconds,
+        });
+        println!("{last}");
+        return Ok(());
+    }
+    println!("{}", manifest.verdict);
+    if let Some(truth) = manifest.truth {
+        println!(
+            "against the given labels: AP@0.5 {:.3} -> {:.3} (highest {:.3} at step {}), AP@0.75 {:.3} -> {:.3}",
+            truth.base_ap50,
+            truth.delivered_ap50,
+            truth.test_max_ap50,
+            truth.test_max_step,
+            truth.base_ap75,
+            truth.delivered_ap75
+        );
+    }
+    for note in &manifest.notes {
+        println!("note: {note}");
+    }
+    println!(
+        "{} steps in {:.0} s; use it with: selfadapt segment --model {} --out masks IMAGES",
+        manifest.steps,
+        manifest.seconds,
+        folder.display()
+    );
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! A run: steps, a reading every few of them, and the moment to stop.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::adapt::{AdaptLoop, LoopState, StepReport};
+use crate::crops::{CropSampler, ImageSource};
+use crate::error::{Error, Result};
+use crate::model::InstanceDecoder;
+use crate::monitor::Probe;
+use crate::network::Network;
+use crate::stop::{Reading, StopCriterion, Verdict, judge};
+
+/// Which network is looked at and delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deliver {
+    /// The moving average.
+    Teacher,
+    /// The network that learns.
+    Student,
+}
+
+/// Settings of a run beyond those of its steps.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// Steps between readings.
+    pub every: usize,
+    /// Validation crops.
+    pub crops: usize,
+    /// Which network is read and delivered.
+    pub deliver: Deliver,
+    /// Whether a crossing ends the run; otherwise it is only recorded.
+    pub stop: bool,
+    /// What is read. Those with a threshold may stop the run, in this order.
+    pub criteria: Vec<Box<dyn StopCriterion>>,
+}
+
+/// What a run did, as it happens.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step was taken.
+    Stepped(&'a StepReport),
+    /// The validation crops were looked at; step 0 is the untouched model.
+    Read(&'a Look),
+    /// A loss was not a number: the run went back to `step` with its learning rate halved.
+    WentBack {
+        /// The step that it went back to.
+        step: usize,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+/// One look at the validation crops.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// After how many steps.
+    pub step: usize,
+    /// Every criterion by name.
+    pub drifts: BTreeMap<&'static str, f64>,
+    /// Instances found.
+    pub instances: usize,
+    /// What the criteria with thresholds say.
+    pub verdict: Verdict,
+}
+
+/// Why a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// All steps were taken.
+    Finished,
+    /// A criterion crossed its threshold.
+    Crossed(Verdict),
+    /// The caller asked for it.
+    Interrupted,
+    /// The time was up.
+    OutOfTime,
+}
+
+/// How a run ended, and which step's weights are the last that every criterion accepted.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Why.
+    pub ending: Ending,
+    /// Steps taken.
+    pub steps: usize,
+    /// The last reading within all thresholds; 0 is the untouched model.
+    pub accepted: usize,
+}
+
+/// What the observer wants next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Go on.
+    Continue,
+    /// End after this event.
+    Stop,
+}
+
+/// After so many losses that are not numbers a run gives up.
+const PATIENCE: usize = 3;
+
+/// What a run works on.
+pub struct Workbench<'a> {
+    /// Where crops come from.
+    pub source: &'a dyn ImageSource,
+    /// Validation crops.
+    pub probe: &'a Probe,
+    /// Decodes instances.
+    pub decoder: &'a dyn InstanceDecoder,
+    /// The untouched model's reading.
+    pub initial: &'a Reading,
+}
+
+impl Watch {
+    /// The network of `state` that is read and delivered.
+    pub fn delivered<'a>(&self, adapting: &'a AdaptLoop) -> &'a Network {
+        match self.deliver {
+            Deliver::Teacher => &adapting.teacher.network,
+            Deliver::Student => &adapting.student_still,
+        }
+    }
+
+    /// Reads the network that would be delivered now.
+    ///
+    /// # Errors
+    /// If the reading fails.
+    pub fn look(&self, adapting: &AdaptLoop, bench: &Workbench) -> Result<Look> {
+        let batch = adapting.config().batch;
+        let now = bench
+            .probe
+            .read(self.delivered(adapting), bench.decoder, batch)?;
+        Ok(Look {
+            step: adapting.steps_taken(),
+            drifts: self
+                .criteria
+                .iter()
+                .map(|criterion| (criterion.name(), criterion.drift(bench.initial, &now)))
+                .collect(),
+            instances: now.instances.iter().map(crate::labels::Labels::count).sum(),
+            verdict: judge(&self.criteria, bench.initial, &now),
+        })
+    }
+}
+
+/// Runs to the end of the schedule, to a crossing, to `deadline`, or until the observer wishes to stop.
+///
+/// The observer sees every event before the next step is taken, with the loop as it stands then, and keeps
+/// what it wants to keep (records, snapshots). A run that is continued from a saved state passes `accepted`,
+/// the last accepted step of the part before.
+///
+/// # Errors
+/// If a step or a reading fails, or the loss is not a number again and again.
+pub fn run(
+    adapting: &mut AdaptLoop,
+    bench: &Workbench,
+    watch: &Watch,
+    mut accepted: usize,
+    deadline: Option<Duration>,
+    observe: &mut dyn FnMut(Event, &AdaptLoop) -> Result<Wish>,
+) -> Result<Outcome> {
+    let started = Instant::now();
+    let config = *adapting.config();
+    let sampler = CropSampler {
+        side: config.crop,
+        batch: config.batch,
+    };
+    let mut safe: LoopState = adapting.state()?;
+    let mut failures = 0;
+    while adapting.steps_taken() < config.steps {
+        let crops = adapting.draw(&sampler, bench.source)?;
+        let report = match adapting.step(&crops) {
+            Ok(report) => report,
+            Err(Error::NotFinite(reason)) => {
+                failures += 1;
+                if failures >= PATIENCE {
+                    return Err(Error::NotFinite(format!(
+                        "{reason}, {failures} times although the learning rate was halved each time; \
+                         the last good state is that of step {}",
+                        safe.step()
+                    )));
+                }
+                adapting.restore(&safe)?;
+                adapting.halve_rate();
+                let event = Event::WentBack {
+                    step: safe.step(),
+                    reason,
+                };
+                if observe(event, adapting)? == Wish::Stop {
+                    return Ok(Outcome {
+                        ending: Ending::Interrupted,
+                        steps: safe.step(),
+                        accepted,
+                    });
+                }
+                continue;
+            }
+            Err(other) => return Err(other),
+        };
+        let mut wish = observe(Event::Stepped(&report), adapting)?;
+        let late = deadline.is_some_and(|limit| started.elapsed() >= limit);
+        let last = adapting.steps_taken() == config.steps || late || wish == Wish::Stop;
+        if last || adapting.steps_taken().is_multiple_of(watch.every.max(1)) {
+            let look = watch.look(adapting, bench)?;
+            let within = look.verdict == Verdict::Continue;
+            if within {
+                accepted = look.step;
+            }
+            if observe(Event::Read(&look), adapting)? == Wish::Stop {
+                wish = Wish::Stop;
+            }
+            if !within && watch.stop {
+                return Ok(Outcome {
+                    ending: Ending::Crossed(look.verdict),
+                    steps: look.step,
+                    accepted,
+                });
+            }
+            safe = adapting.state()?;
+        }
+        let steps = adapting.steps_taken();
+        if wish == Wish::Stop {
+            return Ok(Outcome {
+                ending: Ending::Interrupted,
+                steps,
+                accepted,
+            });
+        }
+        if late {
+            return Ok(Outcome {
+                ending: Ending::OutOfTime,
+                steps,
+                accepted,
+            });
+        }
+    }
+    Ok(Outcome {
+        ending: Ending::Finished,
+        steps: adapting.steps_taken(),
+        accepted,
+    })
+}
