@@ -137,8 +137,14 @@ fn a_step_equals_the_reference() {
                 .sum::<f64>()
                 .sqrt();
             let theirs = f64::from(numbers(recorded)[1]);
+            // A bias that feeds a batch norm has no gradient but rounding, of which Adam makes whole steps.
+            let noise = if name.ends_with("bias") {
+                2. * config.learning_rate
+            } else {
+                2e-6
+            };
             assert!(
-                (norm - theirs).abs() <= 1e-4 * theirs + 2e-6,
+                (norm - theirs).abs() <= 1e-4 * theirs + noise,
                 "{role}/{name}: norm {norm} instead of {theirs}"
             );
         }
