@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test may: its helpers too
 
 mod assets;
+mod cli_adapt;
 mod cli_evaluate;
 mod cli_models;
 mod cli_segment;

@@ -137,6 +137,8 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
             .transpose()
     };
 
+    // Only now is it a run: what was refused so far leaves nothing that would be taken for one.
+    folder.write_text("config.toml", &config.to_toml()?)?;
     let progress = Progress::new(adapt.steps);
     let mut accepted = 0;
     let mut record;

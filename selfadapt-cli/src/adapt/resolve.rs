@@ -30,7 +30,7 @@ pub enum ModeWish {
 pub struct Resolved {
     /// The locked run folder.
     pub folder: RunFolder,
-    /// Complete settings, already written to `config.toml`.
+    /// Complete settings.
     pub config: RunConfig,
     /// The pretrained model.
     pub loaded: Loaded,
@@ -132,11 +132,11 @@ fn begin(args: &Args, root: &Path) -> Result<Begun> {
     apply(args, &mut config)?;
     config.sizing = sizing(args, &config, &loaded)?;
     config.model = config.model.sized(config.sizing)?;
-    // Refuse impossible settings before the folder is touched.
+    // Refuse what cannot work before the folder is touched.
+    io::inputs(&config.inputs, &[])?;
     config.adapt.check(config.model.as_ref())?;
     config.model.working_scale(config.sizing)?;
     let folder = RunFolder::open(root)?;
-    folder.write_text("config.toml", &config.to_toml()?)?;
     Ok((folder, config, loaded, None))
 }
 
