@@ -16,7 +16,7 @@ pub struct EmbeddingDistance {
 
 impl Default for EmbeddingDistance {
     fn default() -> Self {
-        Self { threshold: 1.0 }
+        Self { threshold: 20.0 }
     }
 }
 

@@ -22,7 +22,7 @@ impl Default for FalseNegativeRate {
     fn default() -> Self {
         Self {
             iou: 0.5,
-            threshold: 0.15,
+            threshold: 0.25,
         }
     }
 }

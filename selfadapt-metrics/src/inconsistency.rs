@@ -4,8 +4,8 @@ use selfadapt_core::stop::{Reading, StopCriterion};
 use serde::{Deserialize, Serialize};
 
 /// The change of the mean inconsistency over those images where both readings know it; positive for
-/// maps that contradict their own instances more than the untouched model's did. NaN where the model
-/// offers no such check.
+/// maps that contradict their own instances more than the untouched model's did. 0 where the model
+/// offers no such check, NaN where all instances that could be checked are gone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Inconsistency {
@@ -25,6 +25,9 @@ impl StopCriterion for Inconsistency {
             .map(|(initial, now)| now - initial)
             .filter(|change| !change.is_nan())
             .collect();
+        if initial.inconsistency.iter().all(|value| value.is_nan()) {
+            return 0.;
+        }
         changes.iter().sum::<f64>() / changes.len() as f64
     }
 
@@ -49,6 +52,7 @@ mod tests {
         assert_eq!(criterion.drift(&initial, &now), 0.5);
         assert_eq!(criterion.drift(&initial, &initial), 0.0);
         let none = reading(&[f64::NAN; 3]);
-        assert!(criterion.drift(&none, &none).is_nan());
+        assert_eq!(criterion.drift(&none, &none), 0.0);
+        assert!(criterion.drift(&initial, &none).is_nan());
     }
 }

@@ -124,6 +124,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
 
     let mut adapting = AdaptLoop::new(config.model.as_ref(), &loaded.params, adapt)?;
     let initial = probe.read(watch.delivered(&adapting), decoder.as_ref(), adapt.batch)?;
+    notes.extend(verdict::doubts(&initial));
     let bench = Workbench {
         source: &source,
         probe: &probe,

@@ -84,15 +84,21 @@ impl Preset {
     }
 }
 
-/// The two criteria that stop a run, and all that are only recorded.
+/// The criteria that may stop a run, and those that are only recorded.
 fn criteria() -> Vec<Box<dyn StopCriterion>> {
     vec![
         Box::new(selfadapt_metrics::false_negative_rate::FalseNegativeRate::default()),
         Box::new(selfadapt_metrics::embedding_distance::EmbeddingDistance::default()),
-        Box::new(selfadapt_metrics::new_instances::NewInstances::default()),
+        // What rose wherever adaptation did harm, and fell wherever it helped: see docs/calibration.md.
+        Box::new(selfadapt_metrics::inconsistency::Inconsistency {
+            threshold: Some(0.005),
+        }),
+        Box::new(selfadapt_metrics::new_instances::NewInstances {
+            threshold: Some(0.5),
+            ..Default::default()
+        }),
         Box::new(selfadapt_metrics::mean_confidence::MeanConfidence::default()),
         Box::new(selfadapt_metrics::view_variance::ViewVariance::default()),
-        Box::new(selfadapt_metrics::inconsistency::Inconsistency::default()),
         Box::new(selfadapt_metrics::instability::Instability::default()),
         Box::new(selfadapt_metrics::instance_count::InstanceCount::default()),
         Box::new(selfadapt_metrics::instance_size::InstanceSize::default()),

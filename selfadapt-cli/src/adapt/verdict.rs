@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use selfadapt_core::error::Result;
+use selfadapt_core::labels::Labels;
 use selfadapt_core::run::{Ending, Outcome};
-use selfadapt_core::stop::Verdict;
+use selfadapt_core::stop::{Reading, Verdict};
 
 use super::manifest::Manifest;
 
@@ -57,8 +58,23 @@ fn spoken(criterion: &str) -> &str {
         "false-negative-rate" => "the share of the first model's cells that are no longer found",
         "embedding-distance" => "the distance of the features from the first model's",
         "new-instances" => "the share of cells that the first model did not find",
+        "inconsistency" => "the contradiction between the maps and the cells decoded from them",
         other => other,
     }
+}
+
+/// What speaks for caution before anything was learned.
+pub fn doubts(initial: &Reading) -> Vec<String> {
+    let found: usize = initial.instances.iter().map(Labels::count).sum();
+    let crops = initial.instances.len();
+    let mut doubts = Vec::new();
+    if found < 2 * crops {
+        doubts.push(format!(
+            "the pretrained model finds only {found} objects in {crops} validation crops; pseudo-labels are mostly \
+             background then, and a wrong diameter or channel is the commonest reason"
+        ));
+    }
+    doubts
 }
 
 /// Prints the verdict: a few lines, or the manifest's last entries as JSON.

@@ -57,7 +57,7 @@ impl Default for AdaptConfig {
     fn default() -> Self {
         Self {
             seed: 0,
-            steps: 60,
+            steps: 30,
             batch: 4,
             crop: 224,
             views: 4,
@@ -66,7 +66,7 @@ impl Default for AdaptConfig {
             warm_up: 0.1,
             weight_decay: 1e-3,
             clip_norm: 0.,
-            batch_norm: BatchNorm::Frozen,
+            batch_norm: BatchNorm::Train,
             objective: Objective::default(),
             gate: GateConfig::default(),
             perturb: Perturb::default(),
