@@ -33,7 +33,7 @@ pub struct Watch {
     pub crops: usize,
     /// Which network is read and delivered.
     pub deliver: Deliver,
-    /// Whether a crossing ends the run; otherwise it is only recorded.
+    /// Whether a crossing ends the run; otherwise it is only recorded, and the last weights are delivered.
     pub stop: bool,
     /// What is read. Those with a threshold may stop the run, in this order.
     pub criteria: Vec<Box<dyn StopCriterion>>,
@@ -208,7 +208,8 @@ pub fn run(
         if last || adapting.steps_taken().is_multiple_of(watch.every.max(1)) {
             let look = watch.look(adapting, bench)?;
             let within = look.verdict == Verdict::Continue;
-            if within {
+            // Where criteria are only recorded, every reading is accepted.
+            if within || !watch.stop {
                 accepted = look.step;
             }
             if observe(Event::Read(&look), adapting)? == Wish::Stop {

@@ -67,7 +67,7 @@ pub fn deliver(
         notes,
         delivered_step: outcome.accepted,
         stopped_by: verdict::stopped_by(outcome).to_owned(),
-        verdict: verdict::sentence(outcome),
+        verdict: verdict::sentence(outcome, config.watch.stop),
         seconds: took.as_secs_f64(),
     };
     let json =

@@ -73,7 +73,7 @@ pub struct Args {
     /// Seed of crops, augmentation and validation
     #[arg(long)]
     pub seed: Option<u64>,
-    /// The student's batch norm: chosen by trial, or one of its modes
+    /// The student's batch norm [default: train, or the config file's]
     #[arg(long, value_enum)]
     pub mode: Option<resolve::ModeWish>,
     /// Labels to score against along the run; the run never learns from them
@@ -173,7 +173,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
                 }
                 Event::Read(look) => {
                     let scored = score(adapting)?;
-                    if look.verdict == Verdict::Continue {
+                    if look.verdict == Verdict::Continue || !watch.stop {
                         accepted = look.step;
                     }
                     record.push(&Line::Reading(ReadingLine::new(look, scored)))?;

@@ -130,6 +130,13 @@ fn begin(args: &Args, root: &Path) -> Result<Begun> {
         config = config.overlaid(path)?;
     }
     apply(args, &mut config)?;
+    // A run is continued from wherever its user stands then.
+    config.weights = absolute(&config.weights)?;
+    config.inputs = config
+        .inputs
+        .iter()
+        .map(|path| absolute(path))
+        .collect::<Result<_>>()?;
     config.sizing = sizing(args, &config, &loaded)?;
     config.model = config.model.sized(config.sizing)?;
     // Refuse what cannot work before the folder is touched.
@@ -138,6 +145,10 @@ fn begin(args: &Args, root: &Path) -> Result<Begun> {
     config.model.working_scale(config.sizing)?;
     let folder = RunFolder::open(root)?;
     Ok((folder, config, loaded, None))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| Error::read(path, e))
 }
 
 fn partial(path: &Path) -> Result<toml::Table> {

@@ -20,8 +20,8 @@ pub fn stopped_by(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// The verdict for people.
-pub fn sentence(outcome: &Outcome) -> String {
+/// The verdict for people; `stops` says whether criteria could end the run or were only recorded.
+pub fn sentence(outcome: &Outcome, stops: bool) -> String {
     let accepted = outcome.accepted;
     let crossing = match &outcome.ending {
         Ending::Crossed(Verdict::Crossed {
@@ -45,6 +45,9 @@ pub fn sentence(outcome: &Outcome) -> String {
         (_, Some(crossing)) => format!(
             "adapted: the weights of step {accepted} are delivered; at step {} {crossing}",
             outcome.steps
+        ),
+        (_, None) if !stops => format!(
+            "the weights of step {accepted} are delivered as asked, whatever the criteria say: look at the curves before using them"
         ),
         (_, None) => format!(
             "adapted: the weights of step {accepted} are delivered, and no criterion spoke against them"
