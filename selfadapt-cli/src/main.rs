@@ -1,5 +1,6 @@
 //! The `selfadapt` command: segment images, evaluate segmentations, look at models.
 #![forbid(unsafe_code)]
+#![allow(rustdoc::invalid_html_tags)] // the doc comments of arguments are help texts, where <stem> stands for itself
 
 mod adapt;
 mod args;

@@ -59,7 +59,7 @@ where
 /// Writes a colour image `[H, W, 3]` of 16 bits, deflated, atomically.
 ///
 /// # Errors
-/// As [`write`], and if there are not three channels.
+/// As [`write()`], and if there are not three channels.
 pub fn write_rgb(path: impl AsRef<Path>, image: ArrayView3<'_, u16>) -> Result<()> {
     let path = path.as_ref();
     let (height, width, channels) = image.dim();
