@@ -89,7 +89,7 @@ fn narrow(values: &[f64]) -> Vec<f32> {
 }
 
 fn compare(geometry: &Geometry, algorithm: Algorithm) {
-    let tolerance = tolerance(algorithm.uses_winograd(geometry).unwrap());
+    let tolerance = tolerance(geometry, algorithm.uses_winograd(geometry).unwrap());
     let at = |what: &str| {
         format!(
             "{what}, {geometry:?}, {algorithm:?}, {:?}",
