@@ -211,6 +211,26 @@ fn refuses_what_cannot_work_and_loses_nothing() {
         "there is a run in this folder already",
     );
     fails(&["adapt", "--resume", "images"], "expected a run folder");
+
+    // Another model or other images on the command line win over those of the file.
+    std::fs::write(
+        folder.path().join("other.toml"),
+        "weights = \"gone.pt\"\ninputs = [\"gone\"]\n",
+    )
+    .unwrap();
+    let wins = [
+        "adapt",
+        "--model",
+        "cyto.pt",
+        "--out",
+        "wins",
+        "--config",
+        "other.toml",
+        "--diameter",
+        "26",
+        "blank",
+    ];
+    fails(&wins, "found only constant pixels");
 }
 
 #[test]

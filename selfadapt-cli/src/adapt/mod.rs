@@ -62,8 +62,8 @@ pub struct Args {
     #[arg(long, value_name = "PIXELS|auto")]
     pub diameter: Option<String>,
     /// Channels to segment, as the model numbers them (Cellpose: 0 gray, 1 red, 2 green, 3 blue)
-    #[arg(long, value_name = "CHAN,CHAN2")]
-    pub channels: Option<String>,
+    #[arg(long, value_name = "CHAN,CHAN2", value_parser = crate::segment::settings::numbers)]
+    pub channels: Option<serde_json::Value>,
     /// Stop after this long at the latest: 90s, 5m, 2h
     #[arg(long, value_name = "TIME", value_parser = resolve::duration)]
     pub budget: Option<Duration>,

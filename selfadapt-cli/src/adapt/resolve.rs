@@ -8,7 +8,7 @@ use selfadapt_core::adapt::LoopState;
 use selfadapt_core::adapt::config::BatchNorm;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io;
-use selfadapt_core::model::{ModelConfig, Sizing};
+use selfadapt_core::model::Sizing;
 use selfadapt_core::objective::L2sp;
 use selfadapt_models::format::{self, Loaded};
 
@@ -16,6 +16,8 @@ use super::Args;
 use super::folder::RunFolder;
 use super::settings::RunConfig;
 use super::truth::Truth;
+use crate::failure::Failure;
+use crate::segment::settings;
 
 /// The student's batch norm as a person asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -48,14 +50,14 @@ pub struct Resolved {
 ///
 /// # Errors
 /// If anything is missing, contradictory, or does not fit the model.
-pub fn resolve(args: &Args) -> Result<Resolved> {
+pub fn resolve(args: &Args) -> Result<Resolved, Failure> {
     let (folder, config, loaded, resumed) = match (&args.resume, &args.out) {
         (Some(root), _) => resume(root)?,
         (None, Some(root)) => begin(args, root)?,
         (None, None) => {
-            return Err(Error::Setting(
-                "expected --out DIR for a new run, or --resume RUN".into(),
-            ));
+            return Err(
+                Error::Setting("expected --out DIR for a new run, or --resume RUN".into()).into(),
+            );
         }
     };
     let found = io::inputs(&config.inputs, &[])?;
@@ -99,14 +101,16 @@ fn resume(root: &Path) -> Result<Begun> {
     Ok((folder, config, loaded, state))
 }
 
-fn begin(args: &Args, root: &Path) -> Result<Begun> {
+fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
     if root.join("config.toml").exists() {
         return Err(Error::write(
             root,
             "there is a run in this folder already; go on with --resume, or choose another --out",
-        ));
+        )
+        .into());
     }
     let over = args.config.as_deref().map(partial).transpose()?;
+    // The command line wins over the file.
     let weights = args
         .model
         .clone()
@@ -116,7 +120,7 @@ fn begin(args: &Args, root: &Path) -> Result<Begun> {
         })?;
     let loaded = format::open(&weights)?;
     let mut config = RunConfig {
-        weights,
+        weights: weights.clone(),
         inputs: args.inputs.clone(),
         sizing: Sizing::Native,
         snapshots: 24,
@@ -126,12 +130,15 @@ fn begin(args: &Args, root: &Path) -> Result<Begun> {
         model: loaded.config.boxed(),
     };
     config.adapt.crop = loaded.config.input().tile;
-    if let Some(path) = &args.config {
-        config = config.overlaid(path)?;
+    if let (Some(path), Some(over)) = (&args.config, over) {
+        config = config.overlaid(over).map_err(|e| Error::read(path, e))?;
     }
     apply(args, &mut config)?;
+    if !args.inputs.is_empty() {
+        config.inputs.clone_from(&args.inputs);
+    }
     // A run is continued from wherever its user stands then.
-    config.weights = absolute(&config.weights)?;
+    config.weights = absolute(&weights)?;
     config.inputs = config
         .inputs
         .iter()
@@ -157,7 +164,7 @@ fn partial(path: &Path) -> Result<toml::Table> {
 }
 
 /// Flags win over the config file, which wins over the preset.
-fn apply(args: &Args, config: &mut RunConfig) -> Result<()> {
+fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
     let adapt = &mut config.adapt;
     if let Some(steps) = args.steps {
         adapt.steps = steps;
@@ -180,27 +187,10 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<()> {
     }
     config.watch.stop &= !args.no_stop;
     if let Some(channels) = &args.channels {
-        config.model = with_channels(config.model.as_ref(), channels)?;
+        let change = ("channels".to_owned(), channels.clone());
+        config.model = settings::with(config.model.as_ref(), &[change])?;
     }
     Ok(())
-}
-
-/// Sets `channels` of a model's settings; a model without that setting refuses.
-fn with_channels(model: &dyn ModelConfig, text: &str) -> Result<Box<dyn ModelConfig>> {
-    let wrong = || {
-        Error::Setting(format!(
-            "--channels: expected numbers such as 0,0 or 2,1, found {text}"
-        ))
-    };
-    let numbers: Vec<usize> = text
-        .split(',')
-        .map(|part| part.trim().parse().map_err(|_| wrong()))
-        .collect::<Result<_>>()?;
-    let mut value = serde_json::to_value(model).map_err(|e| Error::Setting(e.to_string()))?;
-    if let Some(settings) = value.as_object_mut() {
-        settings.insert("channels".into(), numbers.into());
-    }
-    serde_json::from_value(value).map_err(|e| Error::Setting(format!("--channels: {e}")))
 }
 
 fn sizing(args: &Args, config: &RunConfig, loaded: &Loaded) -> Result<Sizing> {

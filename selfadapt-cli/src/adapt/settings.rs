@@ -1,6 +1,6 @@
 //! Everything that a run is made from, as one file that can be run again: config.toml.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use selfadapt_core::adapt::config::{AdaptConfig, BatchNorm};
@@ -117,13 +117,11 @@ impl RunConfig {
     /// Lays the keys of a (possibly partial) file over these settings. Unknown keys are errors.
     ///
     /// # Errors
-    /// If the file cannot be read, is not TOML, or holds a key or value that makes no sense.
-    pub fn overlaid(&self, path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
-        let over: toml::Table = text.parse().map_err(|e| Error::read(path, e))?;
-        let mut all = toml::Table::try_from(self).map_err(|e| Error::Setting(e.to_string()))?;
+    /// If a key or value makes no sense.
+    pub fn overlaid(&self, over: toml::Table) -> std::result::Result<Self, toml::de::Error> {
+        let mut all = toml::Table::try_from(self).map_err(serde::de::Error::custom)?;
         lay_over(&mut all, over);
-        all.try_into().map_err(|e| Error::read(path, e))
+        all.try_into()
     }
 }
 
