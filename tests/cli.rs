@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test may: its helpers too
 
 mod assets;
+mod browser;
 mod cli_adapt;
 mod cli_evaluate;
 mod cli_models;
+mod cli_report;
 mod cli_segment;
 
 use std::path::Path;
@@ -59,6 +61,8 @@ fn help_of_every_subcommand() {
         ("help_models", &["models", "--help"]),
         ("help_models_info", &["models", "info", "--help"]),
         ("help_models_convert", &["models", "convert", "--help"]),
+        ("help_pick", &["pick", "--help"]),
+        ("help_report", &["report", "--help"]),
     ] {
         assert_told!(name, told(here, arguments));
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::failure::{Failure, Outcome};
-use crate::{adapt, degrade, evaluate, models, segment};
+use crate::{adapt, degrade, evaluate, models, pick, report, segment};
 
 /// Segments cells and nuclei in microscopy images with pretrained models.
 ///
@@ -47,6 +47,8 @@ enum Command {
     Degrade(degrade::Args),
     Evaluate(evaluate::Args),
     Models(models::Args),
+    Pick(pick::Args),
+    Report(report::Args),
 }
 
 impl Cli {
@@ -58,6 +60,8 @@ impl Cli {
             Command::Degrade(args) => degrade::run(args),
             Command::Evaluate(args) => evaluate::run(args),
             Command::Models(args) => models::run(args),
+            Command::Pick(args) => pick::run(args),
+            Command::Report(args) => report::run(args),
         }
     }
 }

@@ -9,6 +9,8 @@ mod degrade;
 mod evaluate;
 mod failure;
 mod models;
+mod pick;
+mod report;
 mod segment;
 
 use std::panic::AssertUnwindSafe;

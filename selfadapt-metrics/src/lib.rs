@@ -6,6 +6,7 @@
 pub mod aggregated_jaccard;
 pub mod assignment;
 pub mod average_precision;
+pub mod changes;
 pub mod detection;
 pub mod embedding_distance;
 pub mod false_negative_rate;

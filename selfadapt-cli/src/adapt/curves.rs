@@ -8,7 +8,6 @@ use super::record::{Line, ReadingLine};
 struct Series {
     label: String,
     points: Vec<(f64, f64)>,
-    colour: &'static str,
 }
 
 /// One chart.
@@ -19,8 +18,40 @@ struct Chart {
     limit: Option<(f64, String)>,
 }
 
-/// Okabe and Ito's palette: told apart by colour-blind readers.
-const COLOURS: [&str; 4] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"];
+/// The colours of a chart, as CSS.
+struct Palette {
+    /// Told apart by colour-blind readers, and by their dashes on gray paper.
+    series: [&'static str; 4],
+    text: &'static str,
+    faint: &'static str,
+    grid: &'static str,
+    mark: &'static str,
+}
+
+/// Okabe and Ito's, on white.
+const PAPER: Palette = Palette {
+    series: ["#0072B2", "#D55E00", "#009E73", "#CC79A7"],
+    text: "#000",
+    faint: "#555",
+    grid: "#ddd",
+    mark: "#999",
+};
+
+/// Those of the page that the chart stands in.
+const PAGE: Palette = Palette {
+    series: [
+        "var(--line-1)",
+        "var(--line-2)",
+        "var(--line-3)",
+        "var(--line-4)",
+    ],
+    text: "var(--ink)",
+    faint: "var(--faint)",
+    grid: "var(--rule)",
+    mark: "var(--faint)",
+};
+
+const DASHES: [&str; 4] = ["none", "7 3", "2 3", "7 3 2 3"];
 const WIDTH: f64 = 420.;
 const HEIGHT: f64 = 220.;
 const LEFT: f64 = 62.;
@@ -28,7 +59,7 @@ const BOTTOM: f64 = 34.;
 const TOP: f64 = 30.;
 const RIGHT: f64 = 14.;
 
-/// Draws a record. `thresholds` are those of the criteria that may stop the run; `delivered` is marked.
+/// Draws a record as one picture. `thresholds` are those of the criteria that may stop the run; `delivered` is marked.
 pub fn draw(lines: &[Line], thresholds: &[(String, f64)], delivered: usize) -> String {
     let charts = charts(lines, thresholds);
     let columns = 2;
@@ -47,11 +78,41 @@ pub fn draw(lines: &[Line], thresholds: &[(String, f64)], delivered: usize) -> S
         let _ = write!(
             svg,
             "<g transform=\"translate({x} {y})\">\n{}</g>\n",
-            panel(chart, delivered as f64)
+            panel(chart, delivered as f64, &PAPER)
         );
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+/// Draws a record as one picture a chart, in the colours of the page that they are put into. A script may move the
+/// mark of the delivered step: its place is `data-left + step * data-per-step`.
+pub fn figures(lines: &[Line], thresholds: &[(String, f64)], delivered: usize) -> String {
+    charts(lines, thresholds)
+        .iter()
+        .map(|chart| {
+            format!(
+                "<svg class=\"chart\" role=\"img\" aria-label=\"{}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-size=\"11\" \
+                 data-left=\"{LEFT}\" data-per-step=\"{:.4}\">\n{}</svg>\n",
+                escape(&chart.title),
+                (WIDTH - LEFT - RIGHT) / chart.last_step(),
+                panel(chart, delivered as f64, &PAGE)
+            )
+        })
+        .collect()
+}
+
+impl Chart {
+    /// Points that can be drawn.
+    fn points(&self) -> impl Iterator<Item = &(f64, f64)> {
+        let all = self.series.iter().flat_map(|s| s.points.iter());
+        all.filter(|p| p.1.is_finite())
+    }
+
+    /// Where the axis of steps ends.
+    fn last_step(&self) -> f64 {
+        self.points().map(|p| p.0).fold(1., f64::max)
+    }
 }
 
 fn charts(lines: &[Line], thresholds: &[(String, f64)]) -> Vec<Chart> {
@@ -66,10 +127,9 @@ fn charts(lines: &[Line], thresholds: &[(String, f64)]) -> Vec<Chart> {
         })
         .collect();
     let mut charts = Vec::new();
-    let series = |label: &str, colour: usize, points: Vec<(f64, f64)>| Series {
+    let series = |label: &str, points: Vec<(f64, f64)>| Series {
         label: label.to_owned(),
         points,
-        colour: COLOURS[colour % COLOURS.len()],
     };
     let scores = |pick: fn(&super::record::TruthLine) -> f64| -> Vec<(f64, f64)> {
         readings
@@ -81,8 +141,8 @@ fn charts(lines: &[Line], thresholds: &[(String, f64)]) -> Vec<Chart> {
         charts.push(Chart {
             title: "Average precision against the given labels".into(),
             series: vec![
-                series("IoU 0.5", 0, scores(|t| t.ap50)),
-                series("IoU 0.75", 1, scores(|t| t.ap75)),
+                series("IoU 0.5", scores(|t| t.ap50)),
+                series("IoU 0.75", scores(|t| t.ap75)),
             ],
             limit: None,
         });
@@ -102,8 +162,8 @@ fn charts(lines: &[Line], thresholds: &[(String, f64)]) -> Vec<Chart> {
             })
             .collect();
         charts.push(Chart {
-            title: name.replace('-', " "),
-            series: vec![series(name, 0, points)],
+            title: title(name),
+            series: vec![series(name, points)],
             limit: thresholds
                 .iter()
                 .find(|(of, _)| of == name)
@@ -129,24 +189,45 @@ fn charts(lines: &[Line], thresholds: &[(String, f64)]) -> Vec<Chart> {
     charts.push(Chart {
         title: "Loss".into(),
         series: vec![
-            series("classification", 0, along(&|r| r.parts.classification)),
-            series("regression", 1, along(&|r| r.parts.regression)),
-            series("pull of L2-SP", 2, along(&|r| r.pull)),
+            series("classification", along(&|r| r.parts.classification)),
+            series("regression", along(&|r| r.parts.regression)),
+            series("pull of L2-SP", along(&|r| r.pull)),
         ],
+        limit: None,
+    });
+    let heads = steps.iter().map(|report| report.kept.len()).max();
+    charts.push(Chart {
+        title: "Share that the gate admits".into(),
+        series: (0..heads.unwrap_or(0))
+            .map(|head| {
+                let kept = along(&|r| r.kept.get(head).copied().unwrap_or(f64::NAN));
+                series(&format!("output {}", head + 1), kept)
+            })
+            .collect(),
         limit: None,
     });
     charts
 }
 
-fn panel(chart: &Chart, delivered: f64) -> String {
-    let points = || {
-        chart
-            .series
-            .iter()
-            .flat_map(|s| s.points.iter())
-            .filter(|p| p.1.is_finite())
-    };
-    let last = points().map(|p| p.0).fold(1., f64::max);
+/// A criterion's name as a title.
+fn title(criterion: &str) -> String {
+    let mut words = criterion.replace('-', " ");
+    if let Some(first) = words.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    words
+}
+
+fn panel(chart: &Chart, delivered: f64, palette: &Palette) -> String {
+    let points = || chart.points();
+    let last = chart.last_step();
+    let Palette {
+        text,
+        faint,
+        grid,
+        mark,
+        ..
+    } = palette;
     let limit = chart.limit.as_ref().map(|(value, _)| *value);
     let low = points()
         .map(|p| p.1)
@@ -166,49 +247,49 @@ fn panel(chart: &Chart, delivered: f64) -> String {
         svg.push('\n');
     };
     put(format!(
-        "<text x=\"{LEFT}\" y=\"16\" font-weight=\"600\">{}</text>",
+        "<text x=\"{LEFT}\" y=\"16\" font-weight=\"600\" style=\"fill:{text}\">{}</text>",
         escape(&chart.title)
     ));
     for fraction in [0., 0.5, 1.] {
         let value = low + fraction * (high - low);
         let at = y(value);
         put(format!(
-            "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>",
+            "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" style=\"stroke:{grid}\"/>",
             WIDTH - RIGHT
         ));
         put(format!(
-            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" style=\"fill:{text}\">{}</text>",
             LEFT - 6.,
             at + 4.,
             short(value)
         ));
         let step = (fraction * last).round();
         put(format!(
-            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{step}</text>",
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" style=\"fill:{text}\">{step}</text>",
             x(step),
             HEIGHT - BOTTOM + 15.
         ));
     }
     put(format!(
-        "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555\">step</text>",
+        "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" style=\"fill:{faint}\">step</text>",
         (LEFT + WIDTH - RIGHT) / 2.,
         HEIGHT - 6.
     ));
     if let Some((value, meaning)) = &chart.limit {
         let at = y(*value);
         put(format!(
-            "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#555\" stroke-dasharray=\"5 4\"/>",
+            "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" style=\"stroke:{faint}\" stroke-dasharray=\"5 4\"/>",
             WIDTH - RIGHT
         ));
         put(format!(
-            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#555\">{meaning}</text>",
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" style=\"fill:{faint}\">{meaning}</text>",
             WIDTH - RIGHT,
             at - 4.
         ));
     }
     let at = x(delivered);
     put(format!(
-        "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{}\" stroke=\"#999\" stroke-dasharray=\"2 3\"/>",
+        "<line class=\"here\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{}\" style=\"stroke:{mark}\" stroke-dasharray=\"2 3\"/>",
         HEIGHT - BOTTOM
     ));
     for (index, series) in chart.series.iter().enumerate() {
@@ -218,17 +299,24 @@ fn panel(chart: &Chart, delivered: f64) -> String {
             .filter(|p| p.1.is_finite())
             .map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1)))
             .collect();
+        let colour = palette.series[index % palette.series.len()];
+        let dash = DASHES[index % DASHES.len()];
         put(format!(
-            "<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"1.8\" points=\"{}\"/>",
-            series.colour,
+            "<polyline fill=\"none\" style=\"stroke:{colour}\" stroke-width=\"1.8\" stroke-dasharray=\"{dash}\" points=\"{}\"/>",
             path.join(" ")
         ));
         if chart.series.len() > 1 {
+            let y = 16. + 13. * index as f64;
             put(format!(
-                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"{}\">{}</text>",
-                WIDTH - RIGHT,
-                16. + 13. * index as f64,
-                series.colour,
+                "<line x1=\"{}\" x2=\"{}\" y1=\"{}\" y2=\"{}\" style=\"stroke:{colour}\" stroke-width=\"1.8\" stroke-dasharray=\"{dash}\"/>",
+                WIDTH - RIGHT - 110.,
+                WIDTH - RIGHT - 88.,
+                y - 4.,
+                y - 4.
+            ));
+            put(format!(
+                "<text x=\"{}\" y=\"{y}\" style=\"fill:{text}\">{}</text>",
+                WIDTH - RIGHT - 84.,
                 escape(&series.label)
             ));
         }
@@ -246,5 +334,7 @@ fn short(value: f64) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('"', "&quot;")
 }

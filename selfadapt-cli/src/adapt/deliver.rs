@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use selfadapt_core::error::{Error, Result};
+use selfadapt_core::error::Result;
 use selfadapt_core::run::Outcome;
 use selfadapt_models::format::Loaded;
 use selfadapt_models::run_folder;
@@ -37,19 +37,11 @@ pub fn deliver(
     )?;
 
     let lines = record::read(&folder.file("run.jsonl"))?;
-    let thresholds: Vec<(String, f64)> = config
-        .watch
-        .criteria
-        .iter()
-        .filter_map(|criterion| Some((criterion.name().to_owned(), criterion.threshold()?)))
-        .collect();
-    folder.write_text(
-        "curves.svg",
-        &curves::draw(&lines, &thresholds, outcome.accepted),
-    )?;
+    let curves = curves::draw(&lines, &config.thresholds(), outcome.accepted);
+    folder.write_text("curves.svg", &curves)?;
 
     let manifest = Manifest {
-        selfadapt: env!("CARGO_PKG_VERSION"),
+        selfadapt: env!("CARGO_PKG_VERSION").to_owned(),
         command: std::env::args().collect(),
         threads: rayon::current_num_threads(),
         seed: config.adapt.seed,
@@ -65,19 +57,18 @@ pub fn deliver(
         steps: outcome.steps,
         truth: summary(&lines, outcome.accepted),
         notes,
+        picked_over: None,
         delivered_step: outcome.accepted,
         stopped_by: verdict::stopped_by(outcome).to_owned(),
         verdict: verdict::sentence(outcome, config.watch.stop),
         seconds: took.as_secs_f64(),
     };
-    let json =
-        serde_json::to_string_pretty(&manifest).map_err(|e| Error::Setting(e.to_string()))?;
-    folder.write_text("manifest.json", &(json + "\n"))?;
+    manifest.write(folder.root())?;
     Ok(manifest)
 }
 
 /// Scores of base, delivered and best reading.
-fn summary(lines: &[Line], delivered: usize) -> Option<TruthSummary> {
+pub fn summary(lines: &[Line], delivered: usize) -> Option<TruthSummary> {
     let scored: Vec<_> = lines
         .iter()
         .filter_map(|line| match line {

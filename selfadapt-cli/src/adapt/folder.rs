@@ -156,8 +156,8 @@ struct SavedNumbers {
     numbers: StateNumbers,
 }
 
-/// Which of the kept steps go when more than `limit` are there.
-fn superfluous(steps: &[usize], accepted: usize, limit: usize) -> Vec<usize> {
+/// Which of the kept steps go when more than `limit` are there: the first, the last and `accepted` stay.
+pub fn superfluous(steps: &[usize], accepted: usize, limit: usize) -> Vec<usize> {
     let mut kept: Vec<usize> = steps.to_vec();
     while kept.len() > limit {
         let last = kept.len() - 1;

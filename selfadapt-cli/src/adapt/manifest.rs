@@ -5,17 +5,21 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use selfadapt_core::error::{Error, Result};
-use serde::Serialize;
+use selfadapt_core::io::atomic;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+/// The file's name in a run folder.
+const FILE: &str = "manifest.json";
 
 /// Files larger than this are told apart by their ends and their length.
 const WHOLE: u64 = 32 << 20;
 
 /// The manifest of a run. Its last four entries are what scripts look for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of this program.
-    pub selfadapt: &'static str,
+    pub selfadapt: String,
     /// The command as it was given.
     pub command: Vec<String>,
     /// Threads that computed; other numbers change the last bits of the weights.
@@ -29,10 +33,13 @@ pub struct Manifest {
     /// Steps taken.
     pub steps: usize,
     /// Mean average precision at IoU 0.5 of base, delivered and best snapshot, where labels were given.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub truth: Option<TruthSummary>,
     /// What the user should know.
     pub notes: Vec<String>,
+    /// What the run itself had delivered, where another snapshot was picked since.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub picked_over: Option<RunsChoice>,
     /// The step whose weights were delivered; 0 is the pretrained model.
     pub delivered_step: usize,
     /// `end-of-schedule`, `user`, `budget`, or the criterion that crossed.
@@ -43,8 +50,17 @@ pub struct Manifest {
     pub seconds: f64,
 }
 
+/// What a run delivered before a person picked another of its snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsChoice {
+    /// The step that the run delivered.
+    pub step: usize,
+    /// The run's own verdict.
+    pub verdict: String,
+}
+
 /// Scores along a run against given labels.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TruthSummary {
     /// Pretrained model, AP at IoU 0.5.
     pub base_ap50: f64,
@@ -61,7 +77,7 @@ pub struct TruthSummary {
 }
 
 /// A file, told apart from others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Where it was.
     pub path: PathBuf,
@@ -69,6 +85,33 @@ pub struct Fingerprint {
     pub bytes: u64,
     /// SHA-256 in hexadecimal; of a file over 32 MiB, of its first and last 16 MiB.
     pub sha256: String,
+}
+
+impl Manifest {
+    /// Reads the manifest of a finished run.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE);
+        if !path.is_file() {
+            return Err(Error::read(
+                &path,
+                "expected the manifest of a finished run; finish it with `selfadapt adapt --resume RUN`",
+            ));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, e))?;
+        serde_json::from_str(&text).map_err(|e| Error::read(&path, e))
+    }
+
+    /// Writes the manifest into a run folder.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let json = serde_json::to_string_pretty(self).map_err(|e| Error::Setting(e.to_string()))?;
+        atomic::write_bytes(folder.join(FILE), (json + "\n").as_bytes())
+    }
 }
 
 impl Fingerprint {

@@ -1,16 +1,16 @@
 //! `selfadapt adapt`: a folder of unlabelled images and a model go in, a model that fits them comes out.
 
-mod curves;
-mod deliver;
-mod folder;
+pub mod curves;
+pub mod deliver;
+pub mod folder;
 mod interrupt;
-mod manifest;
+pub mod manifest;
 mod progress;
 pub mod record;
 mod resolve;
 mod scale;
-mod settings;
-mod source;
+pub mod settings;
+pub mod source;
 mod truth;
 mod verdict;
 
@@ -25,6 +25,7 @@ use selfadapt_core::run::{self, Event, Wish, Workbench};
 use selfadapt_core::stop::Verdict;
 
 use crate::failure::{Failure, Outcome};
+use crate::report;
 use progress::Progress;
 use record::{Line, ReadingLine, Record};
 use resolve::Resolved;
@@ -213,5 +214,14 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         began.elapsed(),
     )?;
     verdict::tell(&manifest, folder.root(), args.json)?;
+    // The model is delivered: a page that fails does not fail the run.
+    match report::write(&folder) {
+        Ok(path) if !args.json => println!("report: {}", path.display()),
+        Ok(_) => {}
+        Err(reason) => tracing::warn!(
+            "the model is delivered, but its report is not: {reason}; try `selfadapt report {}`",
+            folder.root().display()
+        ),
+    }
     Ok(Outcome::Fine)
 }

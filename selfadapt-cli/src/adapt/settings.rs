@@ -1,6 +1,6 @@
 //! Everything that a run is made from, as one file that can be run again: config.toml.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use selfadapt_core::adapt::config::{AdaptConfig, BatchNorm};
@@ -112,6 +112,30 @@ impl RunConfig {
     /// If a value has no form in TOML.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|e| Error::Setting(format!("config.toml: {e}")))
+    }
+
+    /// The criteria that may stop the run, by name, and what each allows.
+    pub fn thresholds(&self) -> Vec<(String, f64)> {
+        let criteria = self.watch.criteria.iter();
+        criteria
+            .filter_map(|criterion| Some((criterion.name().to_owned(), criterion.threshold()?)))
+            .collect()
+    }
+
+    /// Reads the settings of a run folder.
+    ///
+    /// # Errors
+    /// If the folder is no run's, or the file is damaged.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.toml");
+        if !path.is_file() {
+            return Err(Error::read(
+                folder,
+                "expected a run folder with a config.toml, as `selfadapt adapt --out RUN` makes one",
+            ));
+        }
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, e))?;
+        toml::from_str(&text).map_err(|e| Error::read(&path, e))
     }
 
     /// Lays the keys of a (possibly partial) file over these settings. Unknown keys are errors.
