@@ -217,3 +217,56 @@ fn refuses_what_cannot_work_before_it_starts() {
     let channels = ["--channels", "3,0", "mouse_00.tif"];
     assert_told!("segment_missing_channel", segment(here, &channels));
 }
+
+#[test]
+fn the_size_model_beside_a_checkpoint_gives_cellposes_diameters_and_cells() {
+    let Some(folder) = folder(&["mouse_05.tif", "dsb_00.tif"]) else {
+        return;
+    };
+    let here = folder.path();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/size_model");
+    let expected = std::fs::read(fixtures.join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&expected).unwrap();
+    // Both names that Cellpose uses; the second model sees nothing at the size that it guesses from the style.
+    for (case, beside, images) in [
+        ("first", "model_size.npy", &["dsb_00", "mouse_05"][..]),
+        ("second", "size_model.npy", &["dsb_00"]),
+    ] {
+        std::fs::copy(fixtures.join(format!("{case}.npy")), here.join(beside)).unwrap();
+        let files: Vec<String> = images.iter().map(|image| format!("{image}.tif")).collect();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        assert_told!(format!("segment_size_model_{case}"), segment(here, &files));
+        let manifest = manifest(here);
+        assert_eq!(manifest["sizing"]["size-model"], beside);
+        for (name, done) in images.iter().zip(manifest["images"].as_array().unwrap()) {
+            let golden = format!("{case}_{name}");
+            for key in ["pixels", "by_style"] {
+                let diameter = expected[&golden][key].as_f64().unwrap();
+                let found = done["size_model"][key].as_f64().unwrap();
+                assert!(
+                    (found / diameter - 1.).abs() < 1e-3,
+                    "{case} {name} {key}: {found}, Cellpose {diameter}"
+                );
+            }
+            let truth = io::read_labels(fixtures.join(format!("{golden}.png"))).unwrap();
+            let masks = here.join(format!("out/{name}_cp_masks.tif"));
+            let masks = io::read_labels(masks).unwrap();
+            let ap = average_precision(&truth, &masks, &[0.9]).unwrap()[0].ap;
+            assert!(
+                ap >= 0.99 && masks.count() == truth.count(),
+                "{case} {name}: AP {ap}, {} cells, Cellpose {}",
+                masks.count(),
+                truth.count()
+            );
+        }
+        // Whoever knows the diameter is not asked.
+        let known = segment(here, &["--diameter", "30", files[0]]);
+        assert!(known.contains("diameter: 30.0 pixels, as given"), "{known}");
+        std::fs::remove_file(here.join(beside)).unwrap();
+    }
+    std::fs::write(here.join("model_size.npy"), "damaged").unwrap();
+    assert_told!(
+        "segment_damaged_size_model",
+        segment(here, &["mouse_05.tif"])
+    );
+}

@@ -1,4 +1,6 @@
-//! Estimating the diameter of the objects in a set of images, from the model's own answers at several scales.
+//! The diameter of the objects: of one image by a model's own size model, of a set of images by trying scales.
+
+use std::path::Path;
 
 use ndarray::{ArrayView3, Axis, Slice};
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,34 @@ use crate::image::Image;
 use crate::infer::{InferOptions, predict};
 use crate::model::{ModelConfig, Sizing};
 use crate::network::Network;
+
+/// An estimator of the diameter in single images that was trained along with a model's weights.
+pub trait SizeModel: std::fmt::Debug + Send + Sync {
+    /// The file that it came from.
+    fn path(&self) -> &Path;
+
+    /// Estimates the diameter of the objects of `image`, which `network` sees.
+    ///
+    /// # Errors
+    /// If the image does not suit the model.
+    fn estimate(
+        &self,
+        network: &Network,
+        image: &Image,
+        options: InferOptions,
+    ) -> Result<ImageDiameter>;
+}
+
+/// What a [`SizeModel`] says of one image.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageDiameter {
+    /// The diameter to use, in image pixels: from the masks, or else from the style.
+    pub pixels: f64,
+    /// What the network's style alone suggests, in image pixels.
+    pub by_style: f64,
+    /// Masks found at that size; 0 means that `pixels` is the size model's mean.
+    pub masks: usize,
+}
 
 /// Diameters that are tried, in image pixels: from small bacteria to large cells, in steps of the square root of 2.
 const TRIED: [f64; 9] = [8., 11.3, 16., 22.6, 32., 45., 64., 90., 128.];

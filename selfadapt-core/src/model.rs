@@ -1,10 +1,13 @@
 //! The seam: what a model brings so that everything else works for it.
 
+use std::path::Path;
+
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
+use crate::diameter::SizeModel;
 use crate::error::Result;
 use crate::head::Head;
 use crate::image::Image;
@@ -151,6 +154,15 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
     fn sized(&self, sizing: Sizing) -> Result<Box<dyn ModelConfig>> {
         self.working_scale(sizing)?;
         Ok(self.boxed())
+    }
+
+    /// The size model that lies beside the file of the model's weights, if its package has such a thing.
+    ///
+    /// # Errors
+    /// If it is there and damaged, or belongs to another network.
+    fn size_model(&self, weights: &Path) -> Result<Option<Box<dyn SizeModel>>> {
+        let _ = weights;
+        Ok(None)
     }
 
     /// Chooses channels, normalises, and rescales: an image at the working scale, `[C, H, W]` on the CPU.

@@ -207,6 +207,15 @@ fn sizing(args: &Args, config: &RunConfig, loaded: &Loaded) -> Result<Sizing> {
             ))),
         },
         None if config.sizing != Sizing::Native => Ok(config.sizing),
+        None if let Some(size) = config.model.size_model(&config.weights)? => {
+            let images = io::inputs(&config.inputs, &[])?.images;
+            super::scale::by_size_model(
+                size.as_ref(),
+                config.model.as_ref(),
+                &loaded.params,
+                &images,
+            )
+        }
         None if config.model.working_scale(Sizing::Native).is_ok() => Ok(Sizing::Native),
         None => estimate(),
     }

@@ -31,6 +31,8 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let network = Network::new(loaded.config.as_ref(), loaded.params, Lend::Detached)?;
     let heads = network.model.heads();
     let from = &loaded.provenance;
+    let size_model = loaded.config.size_model(&from.path)?;
+    let size_model = size_model.as_ref().map(|size| size.path());
     if args.json {
         let report = json!({
             "path": from.path,
@@ -42,6 +44,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
             "buffers": buffers,
             "input": input,
             "heads": heads,
+            "size_model": size_model,
             "settings": settings,
         });
         println!("{report:#}");
@@ -51,6 +54,9 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     println!("model     {}", from.format);
     if from.bytes > 0 {
         println!("file      {} bytes, sha256 {}", from.bytes, from.sha256);
+    }
+    if let Some(path) = size_model {
+        println!("size      {}", path.display());
     }
     println!("tensors   {tensors}: {weights} weights, {buffers} running statistics");
     println!(

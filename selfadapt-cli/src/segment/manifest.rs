@@ -4,11 +4,10 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use selfadapt_core::io::{self, Axes};
-use selfadapt_core::model::Sizing;
 use selfadapt_models::format::Provenance;
 use serde_json::{Map, Value, json};
 
-use super::pipeline::{Done, Results};
+use super::pipeline::{Done, Results, Scaling};
 use crate::failure::Failure;
 
 /// The file's name in the folder of results.
@@ -18,8 +17,7 @@ const FILE: &str = "segment.json";
 pub struct Manifest<'a> {
     pub provenance: &'a Provenance,
     pub settings: Map<String, Value>,
-    pub sizing: Sizing,
-    pub scale: f64,
+    pub scaling: &'a Scaling,
     pub axes: Axes,
     pub batch: usize,
     pub results: &'a Results,
@@ -57,6 +55,11 @@ impl Manifest<'_> {
     fn report(&self) -> Value {
         let done = &self.results.done;
         let total = |of: fn(&Done) -> f64| done.iter().map(of).sum::<f64>();
+        let (sizing, scale) = match self.scaling {
+            Scaling::Fixed { sizing, scale } => (json!(sizing), json!(scale)),
+            // Each image has its own.
+            Scaling::ByImage(size) => (json!({ "size-model": size.path() }), Value::Null),
+        };
         let ended = SystemTime::now().duration_since(UNIX_EPOCH);
         json!({
             "selfadapt": env!("CARGO_PKG_VERSION"),
@@ -67,8 +70,8 @@ impl Manifest<'_> {
                 "sha256": self.provenance.sha256,
                 "settings": self.settings,
             },
-            "sizing": self.sizing,
-            "scale": self.scale,
+            "sizing": sizing,
+            "scale": scale,
             "axes": self.axes,
             "batch_size": self.batch,
             "threads": rayon::current_num_threads(),
@@ -80,6 +83,7 @@ impl Manifest<'_> {
             "seconds": {
                 "total": self.seconds,
                 "read": total(|image| image.seconds.read),
+                "size": total(|image| image.seconds.size),
                 "network": total(|image| image.seconds.network),
                 "decode": total(|image| image.seconds.decode),
                 "write": total(|image| image.seconds.write),

@@ -6,12 +6,12 @@ mod pipeline;
 mod plan;
 pub mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use selfadapt_core::infer::InferOptions;
 use selfadapt_core::io::{self, Axes};
-use selfadapt_core::model::Sizing;
+use selfadapt_core::model::{ModelConfig, Sizing};
 use selfadapt_core::network::Network;
 use selfadapt_core::params::Lend;
 use serde_json::Value;
@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::failure::{Failure, Outcome};
 use crate::models::find;
 use outputs::{MaskFormat, Save};
+use pipeline::Scaling;
 
 /// Segment images: write an instance mask for each
 ///
@@ -36,7 +37,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Mean diameter of the objects, in pixels [default: the one that the model was trained on]
+    /// Mean diameter of the objects, in pixels [default: by the size model beside the model's file, image by
+    /// image; where there is none, the one that the model was trained on]
     #[arg(
         long,
         value_name = "PIXELS",
@@ -130,11 +132,42 @@ impl Args {
         named.chain(self.set.iter().cloned()).collect()
     }
 
-    fn sizing(&self) -> Sizing {
-        match (self.diameter, self.pixel_size) {
+    /// A size given by the user wins over the size model, and that over the model's own size.
+    fn scaling(&self, config: &dyn ModelConfig, weights: &Path) -> Result<Scaling, Failure> {
+        let sizing = match (self.diameter, self.pixel_size) {
             (Some(diameter), _) => Sizing::Diameter(diameter),
             (None, Some(pixel_size)) => Sizing::PixelSize(pixel_size),
-            (None, None) => Sizing::Native,
+            (None, None) => match config.size_model(weights) {
+                Ok(Some(size)) => return Ok(Scaling::ByImage(size)),
+                Ok(None) => Sizing::Native,
+                Err(error) => {
+                    return Err(Failure::new(
+                        error.to_string(),
+                        "give a --diameter, or take this file away from beside the model",
+                    ));
+                }
+            },
+        };
+        let scale = config.working_scale(sizing)?;
+        Ok(Scaling::Fixed { sizing, scale })
+    }
+}
+
+/// Says how large objects are taken for, and who says so.
+fn tell(run: &pipeline::Run<'_>) {
+    match &run.scaling {
+        Scaling::ByImage(size) => {
+            tracing::info!("diameter: image by image, by {}", size.path().display());
+        }
+        Scaling::Fixed { sizing, scale } => {
+            let by = match sizing {
+                Sizing::Native => "the model's own",
+                _ => "as given",
+            };
+            match pipeline::diameter(run, *scale) {
+                Some(pixels) => tracing::info!("diameter: {pixels:.1} pixels, {by}"),
+                None => tracing::info!("scale: {scale:.3} working pixels a pixel, {by}"),
+            }
         }
     }
 }
@@ -145,8 +178,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let inputs = io::inputs(&args.inputs, &skip)?;
     let loaded = find::open(&args.model)?;
     let config = settings::with(loaded.config.as_ref(), &args.changes())?;
-    let sizing = args.sizing();
-    let scale = config.working_scale(sizing)?;
+    let scaling = args.scaling(config.as_ref(), &loaded.provenance.path)?;
     let network = Network::new(config.as_ref(), loaded.params, Lend::Detached)?;
     let saves = outputs::Saves::new(&args.save, args.format, network.model.heads())?;
     let plan = plan::make(&inputs.images, &args.out, &saves)?;
@@ -154,8 +186,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let run = pipeline::Run {
         config: config.as_ref(),
         network: &network,
-        scale,
-        sizing,
+        scaling,
         axes: Axes {
             channel_axis: args.channel_axis,
             plane: args.plane,
@@ -165,6 +196,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         },
         saves: &saves,
     };
+    tell(&run);
     let mut results = pipeline::segment(&run, &plan)?;
     results.failed.extend(inputs.refused.iter().map(|error| {
         let path = match error {
@@ -179,8 +211,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let manifest = manifest::Manifest {
         provenance: &loaded.provenance,
         settings: settings::listed(config.as_ref())?,
-        sizing,
-        scale,
+        scaling: &run.scaling,
         axes: run.axes,
         batch: run.options.batch,
         results: &results,

@@ -1,10 +1,11 @@
 //! Image after image through reading, network, decoding and writing, the three overlapped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
 use candle_core::Tensor;
+use selfadapt_core::diameter::{ImageDiameter, SizeModel};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::image::Image;
 use selfadapt_core::infer::{InferOptions, predict};
@@ -24,12 +25,25 @@ use crate::failure::Failure;
 /// Images that wait between two stages; each holds its pixels and maps.
 const WAITING: usize = 1;
 
+/// How large the network sees an image.
+#[derive(Debug)]
+pub enum Scaling {
+    /// All images alike.
+    Fixed {
+        /// Why so.
+        sizing: Sizing,
+        /// Working pixels an image pixel.
+        scale: f64,
+    },
+    /// As the size model finds the objects of each.
+    ByImage(Box<dyn SizeModel>),
+}
+
 /// Everything that is the same for all images.
 pub struct Run<'a> {
     pub config: &'a dyn ModelConfig,
     pub network: &'a Network,
-    pub scale: f64,
-    pub sizing: Sizing,
+    pub scaling: Scaling,
     pub axes: Axes,
     pub options: InferOptions,
     pub saves: &'a Saves,
@@ -47,6 +61,11 @@ pub struct Results {
 pub struct Done {
     pub cells: usize,
     pub image: Provenance,
+    /// Working pixels an image pixel.
+    pub scale: f64,
+    /// What the size model found, where it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_model: Option<ImageDiameter>,
     pub outputs: Vec<PathBuf>,
     pub seconds: Seconds,
 }
@@ -56,6 +75,8 @@ pub struct Done {
 pub struct Seconds {
     /// Reading the file, choosing channels, normalising, scaling.
     pub read: f64,
+    /// The size model's own passes through the network.
+    pub size: f64,
     /// The network, over all tiles.
     pub network: f64,
     /// From maps to instances.
@@ -81,6 +102,8 @@ struct Parcel<T> {
 struct Source {
     image: Image,
     provenance: Provenance,
+    scale: f64,
+    size_model: Option<ImageDiameter>,
     seconds: Seconds,
 }
 
@@ -102,23 +125,10 @@ pub fn segment(run: &Run<'_>, plan: &Plan) -> Result<Results, Failure> {
     results
 }
 
-fn read_all(run: &Run<'_>, plan: &Plan, next: SyncSender<Parcel<Tensor>>) {
+/// Reads images, and prepares them where their scale is known already.
+fn read_all(run: &Run<'_>, plan: &Plan, next: SyncSender<Parcel<Option<Tensor>>>) {
     for path in &plan.images {
-        let start = Instant::now();
-        let outcome = io::read(path, &run.axes).and_then(|(image, provenance)| {
-            io::check_finite(&image)?;
-            let prepared = run.config.prepare(&image, run.scale)?;
-            let seconds = Seconds {
-                read: start.elapsed().as_secs_f64(),
-                ..Seconds::default()
-            };
-            let source = Source {
-                image,
-                provenance,
-                seconds,
-            };
-            Ok((source, prepared))
-        });
+        let outcome = read(run, path);
         let path = path.clone();
         // The others stop early where a setting turned out to be bad.
         if next.send(Parcel { path, outcome }).is_err() {
@@ -127,14 +137,42 @@ fn read_all(run: &Run<'_>, plan: &Plan, next: SyncSender<Parcel<Tensor>>) {
     }
 }
 
+fn read(run: &Run<'_>, path: &Path) -> Result<(Source, Option<Tensor>)> {
+    let start = Instant::now();
+    let (image, provenance) = io::read(path, &run.axes)?;
+    io::check_finite(&image)?;
+    let (scale, prepared) = match run.scaling {
+        Scaling::Fixed { scale, .. } => (scale, Some(run.config.prepare(&image, scale)?)),
+        Scaling::ByImage(_) => (f64::NAN, None),
+    };
+    let source = Source {
+        image,
+        provenance,
+        scale,
+        size_model: None,
+        seconds: Seconds {
+            read: start.elapsed().as_secs_f64(),
+            ..Seconds::default()
+        },
+    };
+    Ok((source, prepared))
+}
+
 fn predict_all(
     run: &Run<'_>,
-    images: Receiver<Parcel<Tensor>>,
+    images: Receiver<Parcel<Option<Tensor>>>,
     next: SyncSender<Parcel<Prediction>>,
 ) {
     let spec = run.config.input();
     for Parcel { path, outcome } in images {
         let outcome = outcome.and_then(|(mut source, prepared)| {
+            let prepared = match (prepared, &run.scaling) {
+                (None, Scaling::ByImage(size)) => measured(run, size.as_ref(), &mut source)?,
+                (Some(prepared), _) => prepared,
+                (None, Scaling::Fixed { scale, .. }) => {
+                    run.config.prepare(&source.image, *scale)?
+                }
+            };
             let start = Instant::now();
             let prediction = predict(run.network, &spec, &prepared, run.options)?;
             source.seconds.network = start.elapsed().as_secs_f64();
@@ -144,6 +182,17 @@ fn predict_all(
             return;
         }
     }
+}
+
+/// Asks the size model, and prepares the image at the scale that it says.
+fn measured(run: &Run<'_>, size: &dyn SizeModel, source: &mut Source) -> Result<Tensor> {
+    let start = Instant::now();
+    let found = size.estimate(run.network, &source.image, run.options)?;
+    source.scale = run.config.working_scale(Sizing::Diameter(found.pixels))?;
+    source.size_model = Some(found);
+    let prepared = run.config.prepare(&source.image, source.scale)?;
+    source.seconds.size = start.elapsed().as_secs_f64();
+    Ok(prepared)
 }
 
 fn decode_all(
@@ -158,7 +207,18 @@ fn decode_all(
             outcome.and_then(|(source, prediction)| decode(run, plan, &path, source, &prediction));
         match outcome {
             Ok(done) => {
-                tracing::info!("{}: {} cells ({})", path.display(), done.cells, done.image);
+                let size = done.size_model.map_or_else(String::new, |size| {
+                    format!(
+                        ", diameter {:.1} by the size model (style {:.1}, then {} masks)",
+                        size.pixels, size.by_style, size.masks
+                    )
+                });
+                tracing::info!(
+                    "{}: {} cells{size} ({})",
+                    path.display(),
+                    done.cells,
+                    done.image
+                );
                 if done.cells == 0 {
                     tracing::warn!(
                         "{}: no cells found: is the diameter right, are the thresholds too strict?",
@@ -185,7 +245,7 @@ fn decode_all(
 fn decode(
     run: &Run<'_>,
     plan: &Plan,
-    path: &std::path::Path,
+    path: &Path,
     source: Source,
     prediction: &Prediction,
 ) -> Result<Done> {
@@ -203,10 +263,7 @@ fn decode(
         image: &source.image,
         labels: &labels,
         prediction,
-        diameter: match run.sizing {
-            Sizing::Diameter(diameter) => diameter,
-            _ => native_diameter(run).unwrap_or_else(|| median_diameter(labels.as_slice())),
-        },
+        diameter: diameter(run, source.scale).unwrap_or_else(|| median_diameter(labels.as_slice())),
         channels: channels(run),
     };
     run.saves.write(&segmented, &plan.folder)?;
@@ -214,15 +271,17 @@ fn decode(
     Ok(Done {
         cells: labels.count(),
         image: source.provenance,
+        scale: source.scale,
+        size_model: source.size_model,
         outputs: run.saves.paths(path, &plan.folder),
         seconds,
     })
 }
 
-/// The diameter at which a model with a mean diameter works by itself.
-fn native_diameter(run: &Run<'_>) -> Option<f64> {
+/// The diameter that objects are taken for, of a model with a mean diameter.
+pub fn diameter(run: &Run<'_>, scale: f64) -> Option<f64> {
     let settings = settings::listed(run.config).ok()?;
-    Some(settings.get("diam_mean")?.as_f64()? / run.scale)
+    Some(settings.get("diam_mean")?.as_f64()? / scale)
 }
 
 /// Cellpose's channel numbers, where the model has them; else gray.

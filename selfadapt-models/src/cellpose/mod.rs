@@ -6,8 +6,11 @@ pub mod net;
 mod prepare;
 pub mod size;
 
+use std::path::Path;
+
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
+use selfadapt_core::diameter::SizeModel;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::image::Image;
 use selfadapt_core::model::{
@@ -217,6 +220,13 @@ impl ModelConfig for CellposeConfig {
         let mut sized = self.clone();
         sized.diam_labels = Some(self.diam_mean / self.working_scale(sizing)?);
         Ok(Box::new(sized))
+    }
+
+    fn size_model(&self, weights: &Path) -> Result<Option<Box<dyn SizeModel>>> {
+        Ok(match size::StyleSize::beside(weights, self)? {
+            Some(found) => Some(Box::new(found)),
+            None => None,
+        })
     }
 
     fn prepare(&self, image: &Image, scale: f64) -> Result<Tensor> {

@@ -1,11 +1,14 @@
 //! Cellpose's estimate of the objects' diameter: a linear map of the style, then a look at the masks.
 
+use std::path::{Path, PathBuf};
+
+use selfadapt_core::diameter::{self, ImageDiameter};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::image::Image;
 use selfadapt_core::infer::{InferOptions, predict, stitched};
-use selfadapt_core::labels::Labels;
 use selfadapt_core::model::{InstanceDecoder, ModelConfig, Sizing};
 use selfadapt_core::network::Network;
+use selfadapt_kernels::objects::median_diameter;
 
 use super::CellposeConfig;
 use super::decode::CellposeDecoder;
@@ -13,15 +16,63 @@ use super::net::style;
 use super::prepare::prepare;
 use crate::weights::size_model::SizeModel;
 
-/// What the two passes over an image said, in pixels.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Diameter {
-    /// The diameter to use: from the masks, or else from the style.
-    pub pixels: f64,
-    /// What the style alone suggests.
-    pub by_style: f64,
-    /// Masks found in the second pass; 0 means that `pixels` is the size model's mean.
-    pub masks: usize,
+/// A size model with the settings of the network that it belongs to.
+#[derive(Clone, Debug)]
+pub struct StyleSize {
+    path: PathBuf,
+    model: SizeModel,
+    config: CellposeConfig,
+}
+
+impl StyleSize {
+    /// The size model beside a checkpoint, by Cellpose's names: `<checkpoint>_size.npy`, which `train_size`
+    /// writes, or `size_<checkpoint>.npy`, as the downloaded ones are called.
+    ///
+    /// # Errors
+    /// If there is one and it is damaged, or takes the styles of another network.
+    pub fn beside(checkpoint: &Path, config: &CellposeConfig) -> Result<Option<Self>> {
+        let Some(name) = checkpoint.file_name().map(|name| name.to_string_lossy()) else {
+            return Ok(None);
+        };
+        let names = [format!("{name}_size.npy"), format!("size_{name}.npy")];
+        let mut paths = names.iter().map(|name| checkpoint.with_file_name(name));
+        let Some(path) = paths.find(|path| path.is_file()) else {
+            return Ok(None);
+        };
+        let model = SizeModel::read(&path)?;
+        let styles = config.nbase.last().copied().unwrap_or_default();
+        if model.coefficients.len() != styles {
+            return Err(Error::read(
+                &path,
+                format!(
+                    "a size model of another network: it takes styles of {} numbers, those of {} have {styles}",
+                    model.coefficients.len(),
+                    checkpoint.display()
+                ),
+            ));
+        }
+        let config = config.clone();
+        Ok(Some(Self {
+            path,
+            model,
+            config,
+        }))
+    }
+}
+
+impl diameter::SizeModel for StyleSize {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn estimate(
+        &self,
+        network: &Network,
+        image: &Image,
+        options: InferOptions,
+    ) -> Result<ImageDiameter> {
+        estimate(network, &self.config, &self.model, image, options)
+    }
 }
 
 /// Estimates the diameter of an image's objects (`SizeModel.eval`): the style of the whole image gives a
@@ -35,7 +86,14 @@ pub fn estimate(
     size: &SizeModel,
     image: &Image,
     options: InferOptions,
-) -> Result<Diameter> {
+) -> Result<ImageDiameter> {
+    // `Cellpose.eval` hands the size model neither its tiling nor its thresholds.
+    let usual = CellposeConfig::default();
+    let config = &CellposeConfig {
+        augment: usual.augment,
+        tile_overlap: usual.tile_overlap,
+        ..config.clone()
+    };
     let spec = config.input();
     // Cellpose looks first at the size on which the model was trained.
     let scale = match config.diam_labels {
@@ -55,16 +113,16 @@ pub fn estimate(
     let decoder = CellposeDecoder::new(CellposeConfig {
         resample: false,
         interp: false,
-        ..CellposeConfig::default()
+        ..usual
     });
     let labels = decoder.decode(&prediction, image.size())?;
-    let pixels = or_else(median_diameter(&labels), size.diam_mean);
+    let pixels = or_else(median_diameter(labels.as_slice()), size.diam_mean);
     if !pixels.is_finite() {
         return Err(Error::NotFinite(format!(
             "the estimated diameter is {pixels}"
         )));
     }
-    Ok(Diameter {
+    Ok(ImageDiameter {
         pixels,
         by_style,
         masks: labels.count(),
@@ -77,37 +135,5 @@ fn or_else(diameter: f64, mean: f64) -> f64 {
         mean
     } else {
         diameter
-    }
-}
-
-/// The median diameter of the objects in pixels, taken as discs (`utils.diameters`); 0 without objects.
-pub fn median_diameter(labels: &Labels) -> f64 {
-    let mut roots: Vec<f64> = labels
-        .areas()
-        .iter()
-        .map(|&area| (area as f64).sqrt())
-        .collect();
-    roots.sort_unstable_by(f64::total_cmp);
-    let middle = roots.len() / 2;
-    let median = match roots.as_slice() {
-        [] => 0.,
-        odd if odd.len() % 2 == 1 => odd[middle],
-        even => (even[middle - 1] + even[middle]) / 2.,
-    };
-    median * 2. / std::f64::consts::PI.sqrt()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_diameter_is_that_of_discs() {
-        let labels = |pixels: &[u32]| Labels::from_rows(1, pixels.len(), pixels.to_vec()).unwrap();
-        let disc = 2. / std::f64::consts::PI.sqrt();
-        assert_eq!(median_diameter(&labels(&[0, 0])), 0.);
-        assert!((median_diameter(&labels(&[1, 1, 1, 1, 0, 2])) - 1.5 * disc).abs() < 1e-12);
-        let three = labels(&[1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3]);
-        assert!((median_diameter(&three) - 2. * disc).abs() < 1e-12);
     }
 }
