@@ -38,6 +38,27 @@ fn refusals_say_what_to_do() {
     }
 }
 
+/// A stack that promises more planes than any file holds is refused before memory is set aside for them.
+#[test]
+fn promised_planes_must_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stack.tif");
+    let whole = std::fs::read(fixture("shaped_truncated.tif")).unwrap();
+    let at = |text: &[u8]| whole.windows(text.len()).position(|found| found == text);
+    let shape = at(b"[3, 6, 9]").unwrap();
+    let mut bytes = whole.clone();
+    bytes[shape..shape + 9].copy_from_slice(b"[9, 6, 9]");
+    std::fs::write(&path, bytes).unwrap();
+    let message = io::read(&path, &PLANE_1)
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("promises 9 planes of 108 bytes"),
+        "{message}"
+    );
+}
+
 #[test]
 fn labels_of_every_kind_of_file() {
     for name in [
@@ -70,6 +91,8 @@ fn labels_of_every_kind_of_file() {
 }
 
 /// Whatever happens to a file, reading it ends in an image or an error, never in a panic.
+///
+/// `SELFADAPT_DAMAGE_ROUNDS` damages each file so many times.
 #[test]
 fn damaged_files_never_panic() {
     let folder = tempfile::tempdir().unwrap();
@@ -78,7 +101,9 @@ fn damaged_files_never_panic() {
         .map(|entry| entry.unwrap().path())
         .collect();
     names.sort();
-    let mut state = 1_u64;
+    let rounds = std::env::var("SELFADAPT_DAMAGE_ROUNDS");
+    let rounds = rounds.map_or(60, |rounds| rounds.parse().unwrap());
+    let mut state = rounds as u64;
     let mut random = |below: usize| {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -92,7 +117,7 @@ fn damaged_files_never_panic() {
     {
         let whole = std::fs::read(name).unwrap();
         let copy = folder.path().join(name.file_name().unwrap());
-        for round in 0..60 {
+        for round in 0..rounds {
             let mut bytes = whole.clone();
             if round % 3 == 0 {
                 bytes.truncate(random(whole.len()));

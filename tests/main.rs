@@ -7,6 +7,7 @@ mod cellpose;
 mod cellpose_images;
 mod contract;
 mod dynamics;
+mod edge_masks;
 mod format;
 mod image_errors;
 mod images;

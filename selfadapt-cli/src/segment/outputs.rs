@@ -127,6 +127,9 @@ impl Saves {
             Some((flow, cell)) => Some(Flows::new(flow.view(), cell.view())?),
             None => None,
         };
+        // Cellpose's interface is started from anywhere, and the image lies in another folder than its results.
+        let image =
+            std::path::absolute(segmented.path).unwrap_or_else(|_| segmented.path.to_owned());
         for kind in &self.kinds {
             for suffix in self.suffixes(*kind) {
                 let path = names::path(segmented.path, Some(folder), suffix);
@@ -147,7 +150,7 @@ impl Saves {
                         &io::seg::Segmentation {
                             labels,
                             flows,
-                            image: segmented.path,
+                            image: &image,
                             diameter: segmented.diameter,
                             channels: segmented.channels,
                         },

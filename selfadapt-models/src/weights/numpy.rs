@@ -149,10 +149,12 @@ impl Dtype {
             .and_then(|&order| graph.text(order));
         match code.map(str::as_bytes) {
             Some([b'O', ..]) => Ok(Self::Object),
-            Some(&[kind, size]) if b"fiub".contains(&kind) => Ok(Self::Number {
-                code: [kind, size],
-                big_endian: order == Some(">"),
-            }),
+            Some(&[kind, size]) if b"fiub".contains(&kind) && b"1248".contains(&size) => {
+                Ok(Self::Number {
+                    code: [kind, size],
+                    big_endian: order == Some(">"),
+                })
+            }
             _ => Err(format!(
                 "numbers of the numpy type {}, expected floats or integers",
                 code.unwrap_or("?")

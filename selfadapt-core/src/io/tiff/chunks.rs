@@ -6,6 +6,9 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use super::super::sample::{Endian, Sample};
 use super::directory::Page;
 
+/// Bytes of pixels that chunks which share bytes of the file may claim together.
+const MOST_SHARED: u64 = 1 << 30;
+
 /// The most that each compression can shrink data; more is a lie about the size.
 fn largest_ratio(compression: u16) -> Result<u64, String> {
     Ok(match compression {
@@ -61,6 +64,7 @@ fn rows(page: &Page, index: usize) -> usize {
 pub(super) fn check(page: &Page, length: u64) -> Result<(), String> {
     let ratio = largest_ratio(page.compression)?;
     let stride = row_bytes(page).ok_or("a row has too many bytes")?;
+    let mut all = 0_u64;
     for (index, (&offset, &count)) in page.offsets.iter().zip(&page.counts).enumerate() {
         let part = if page.padded { "tile" } else { "strip" };
         let end = offset.saturating_add(count);
@@ -81,6 +85,14 @@ pub(super) fn check(page: &Page, length: u64) -> Result<(), String> {
                 page.height, page.width
             ));
         }
+        all = all.saturating_add(claimed);
+    }
+    // Chunks that lie over each other can claim more than the whole file: small images may, large ones do not.
+    if all > length.saturating_mul(ratio).max(MOST_SHARED) {
+        return Err(format!(
+            "its strips or tiles claim {all} bytes of pixels in {length} bytes of file ({} x {} pixels); the file is damaged",
+            page.height, page.width
+        ));
     }
     Ok(())
 }

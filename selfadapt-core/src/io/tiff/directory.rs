@@ -127,8 +127,11 @@ fn page(tags: &mut tiff::decoder::IfdDecoder<'_>) -> Result<Page, String> {
     if number(Tag::FillOrder, Some(1))? != 1 {
         return Err("its bits run backwards (FillOrder 2); save it anew".to_owned());
     }
-    let compression = number(Tag::Compression, Some(1))? as u16;
-    let predictor = number(Tag::Predictor, Some(1))? as u16;
+    let short = |value: u64| {
+        u16::try_from(value).map_err(|_| format!("the tag value {value} is too large"))
+    };
+    let compression = short(number(Tag::Compression, Some(1))?)?;
+    let predictor = short(number(Tag::Predictor, Some(1))?)?;
     let planar = number(Tag::PlanarConfiguration, Some(1))? == 2 && samples > 1;
     let rows = size(number(Tag::RowsPerStrip, Some(height as u64))?)?.min(height);
     let tile = match number(Tag::TileWidth, Some(0))? {
@@ -165,7 +168,9 @@ fn page(tags: &mut tiff::decoder::IfdDecoder<'_>) -> Result<Page, String> {
         offsets: list(offsets)?,
         counts: list(counts)?,
     };
-    let per_plane = width.div_ceil(chunk.0) * height.div_ceil(chunk.1);
+    let per_plane = width
+        .div_ceil(chunk.0)
+        .saturating_mul(height.div_ceil(chunk.1));
     let expected = per_plane.saturating_mul(if planar { samples } else { 1 });
     if page.offsets.len() != expected || page.counts.len() != expected {
         return Err(format!(

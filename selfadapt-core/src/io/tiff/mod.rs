@@ -32,7 +32,7 @@ pub(super) fn read<T: Sample>(path: &Path, wish: &Axes) -> Result<(Array3<T>, La
         let mut file = BufReader::with_capacity(1 << 16, file);
         let mut contents = directory::read(&mut file, length)?;
         let stack = stack::describe(&contents)?;
-        unfold(&mut contents, &stack)?;
+        unfold(&mut contents, &stack, length)?;
         let layout = layout(&contents, &stack)?;
         let selection = Selection::choose(&layout, wish)?;
         let pixels = decode(&mut file, length, &contents, &stack, &layout, &selection)?;
@@ -43,17 +43,29 @@ pub(super) fn read<T: Sample>(path: &Path, wish: &Axes) -> Result<(Array3<T>, La
 
 /// Where the planes follow each other after one directory (ImageJ beyond 4 GB, tifffile's truncated stacks),
 /// gives each a page of its own.
-fn unfold(contents: &mut Contents, stack: &Stack) -> Result<(), String> {
-    let first = &contents.pages[stack.pages[0]];
+fn unfold(contents: &mut Contents, stack: &Stack, length: u64) -> Result<(), String> {
+    let first = page_of(contents, stack, 0)?;
     if stack.promised <= stack.pages.len() {
         return Ok(());
     }
-    let bytes = first.width * first.height * first.samples * first.dtype.size();
+    let numbers = [first.height, first.samples, first.dtype.size()];
+    let bytes = numbers
+        .into_iter()
+        .try_fold(first.width, |product, factor| product.checked_mul(factor))
+        .ok_or("its pages have too many pixels")?;
+    let promised = (bytes as u64).checked_mul(stack.promised as u64);
+    // Before a page is made for each.
+    if promised.is_none_or(|promised| promised > length) {
+        return Err(format!(
+            "its description promises {} planes of {bytes} bytes, but the file has {length} bytes; it was cut off",
+            stack.promised
+        ));
+    }
     let in_one_piece = first
         .offsets
         .windows(2)
         .zip(&first.counts)
-        .all(|(o, &n)| o[0] + n == o[1]);
+        .all(|(o, &n)| o[0].checked_add(n) == Some(o[1]));
     let whole = first.bits == first.dtype.size() * 8 && !first.padded && !first.planar;
     if stack.pages.len() != 1 || first.compression != 1 || !in_one_piece || !whole {
         return Err(format!(
@@ -66,7 +78,7 @@ fn unfold(contents: &mut Contents, stack: &Stack) -> Result<(), String> {
         chunk: (first.width, first.height),
         ..first.clone()
     };
-    let start = first.offsets[0];
+    let start = first.offsets.first().copied().unwrap_or(0);
     contents.pages = (0..stack.promised)
         .map(|plane| Page {
             offsets: vec![start.saturating_add((plane as u64).saturating_mul(bytes as u64))],
