@@ -9,6 +9,8 @@ mod cli_evaluate;
 mod cli_models;
 mod cli_report;
 mod cli_segment;
+#[cfg(unix)]
+mod cli_torture;
 
 use std::path::Path;
 

@@ -8,6 +8,7 @@ mod interop;
 mod real;
 mod steps;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ enum Task {
     Tidy,
     Interop(interop::Args),
     BenchSegment(bench_segment::Args),
+    Torture(torture::Args),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Interop(args) => interop::run(args),
         Task::BenchSegment(args) => bench_segment::run(args),
+        Task::Torture(args) => torture::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@ use selfadapt_core::adapt::{LoopState, StateNumbers};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io::atomic;
 use selfadapt_core::params::{ParamSet, Role};
+use selfadapt_models::format::Provenance;
 use selfadapt_models::weights::{Weights, safetensors};
 
 /// A run folder that this process alone may write to.
@@ -29,10 +30,15 @@ impl RunFolder {
         std::fs::create_dir_all(root.join("state")).map_err(failed)?;
         let lock = File::create(root.join("state").join("lock")).map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                root: root.to_owned(),
-                _lock: lock,
-            }),
+            Ok(()) => {
+                for folder in [root, &root.join("snapshots"), &root.join("state")] {
+                    sweep(folder).map_err(|e| Error::write(folder, e))?;
+                }
+                Ok(Self {
+                    root: root.to_owned(),
+                    _lock: lock,
+                })
+            }
             Err(TryLockError::WouldBlock) => Err(Error::write(
                 root,
                 "another selfadapt is at work in this folder; wait for it or choose another --out",
@@ -79,19 +85,20 @@ impl RunFolder {
         Ok(steps)
     }
 
-    /// Keeps the weights after `step` steps, and thins the others to at most `limit`: the first, the latest
-    /// and `accepted` always stay, of the rest every second goes when there are too many.
+    /// Keeps the weights after `step` steps.
     ///
     /// # Errors
-    /// If a file cannot be written or removed.
-    pub fn keep_snapshot(
-        &self,
-        step: usize,
-        params: &ParamSet,
-        accepted: usize,
-        limit: usize,
-    ) -> Result<()> {
-        write_params(&self.snapshot_path(step), params)?;
+    /// If the file cannot be written.
+    pub fn keep_snapshot(&self, step: usize, params: &ParamSet) -> Result<()> {
+        write_params(&self.snapshot_path(step), params)
+    }
+
+    /// Thins the snapshots to at most `limit`: the first, the latest and `accepted` always stay, of the rest
+    /// every second goes when there are too many.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn thin_snapshots(&self, accepted: usize, limit: usize) -> Result<()> {
         let steps = self.snapshots()?;
         for step in superfluous(&steps, accepted, limit.max(3)) {
             let path = self.snapshot_path(step);
@@ -101,13 +108,15 @@ impl RunFolder {
     }
 
     /// Writes all that a run needs to go on, in one file: either the old state or the new one is there.
+    /// `weights` is the SHA-256 of the pretrained model, for [`RunFolder::load_state`] to compare.
     ///
     /// # Errors
     /// If the disk is full or not writable.
-    pub fn save_state(&self, state: &LoopState, accepted: usize) -> Result<()> {
+    pub fn save_state(&self, state: &LoopState, accepted: usize, weights: &str) -> Result<()> {
         let path = self.root.join("state").join("loop.safetensors");
         let numbers = serde_json::to_string(&SavedNumbers {
             accepted,
+            weights: weights.to_owned(),
             numbers: state.numbers.clone(),
         })
         .map_err(|e| Error::write(&path, e))?;
@@ -122,8 +131,8 @@ impl RunFolder {
     /// Reads what [`RunFolder::save_state`] wrote; `None` if the run never came so far.
     ///
     /// # Errors
-    /// If the file is there and is not a state.
-    pub fn load_state(&self) -> Result<Option<(LoopState, usize)>> {
+    /// If the file is there and is not a state, or is one of a run that began with other weights.
+    pub fn load_state(&self, pretrained: &Provenance) -> Result<Option<(LoopState, usize)>> {
         let path = self.root.join("state").join("loop.safetensors");
         if !path.exists() {
             return Ok(None);
@@ -133,6 +142,17 @@ impl RunFolder {
             Error::read(&path, "expected the state of a run, found other tensors")
         })?;
         let saved: SavedNumbers = serde_json::from_str(text).map_err(|e| Error::read(&path, e))?;
+        if saved.weights != pretrained.sha256 {
+            return Err(Error::read(
+                &path,
+                format!(
+                    "this run began with weights of SHA-256 {}, but {} has {}: put the old file back, or start a new run",
+                    saved.weights,
+                    pretrained.path.display(),
+                    pretrained.sha256
+                ),
+            ));
+        }
         let state = LoopState {
             tensors: weights.tensors.into_iter().collect(),
             numbers: saved.numbers,
@@ -153,7 +173,19 @@ impl RunFolder {
 #[serde(deny_unknown_fields)]
 struct SavedNumbers {
     accepted: usize,
+    weights: String,
     numbers: StateNumbers,
+}
+
+/// Removes what a killed run left half written; whoever holds the lock is the only writer.
+fn sweep(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if atomic::is_unfinished(&entry.file_name()) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Which of the kept steps go when more than `limit` are there: the first, the last and `accepted` stay.
@@ -234,6 +266,20 @@ mod tests {
             [0, 15, 50].iter().all(|step| kept.contains(step)),
             "{kept:?}"
         );
+    }
+
+    #[test]
+    fn what_a_killed_run_left_half_written_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        drop(RunFolder::open(root).unwrap());
+        let half = root.join("state/.loop.safetensorsX1y2z3.partial");
+        let kept = [root.join(".notes"), root.join("mine.partial")];
+        for path in kept.iter().chain([&half]) {
+            std::fs::write(path, "x").unwrap();
+        }
+        drop(RunFolder::open(root).unwrap());
+        assert!(!half.exists() && kept.iter().all(|path| path.exists()));
     }
 
     #[test]

@@ -44,9 +44,9 @@ pub struct Args {
     /// Images to adapt to: files, folders, or patterns
     #[arg(required_unless_present_any = ["resume", "config"])]
     pub inputs: Vec<PathBuf>,
-    /// Pretrained model: a checkpoint, or the folder of an earlier run
-    #[arg(long, value_name = "PATH", required_unless_present_any = ["resume", "config"])]
-    pub model: Option<PathBuf>,
+    /// Pretrained model: a file, the folder of an earlier run, or the name of a model that Cellpose downloaded
+    #[arg(long, value_name = "PATH_OR_NAME", required_unless_present_any = ["resume", "config"])]
+    pub model: Option<String>,
     /// Folder for everything that the run writes
     #[arg(long, value_name = "DIR", required_unless_present = "resume")]
     pub out: Option<PathBuf>,
@@ -150,12 +150,12 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         record = Record::open(&folder.file("run.jsonl"), state.step())?;
         progress.say(&format!("going on after step {}", state.step()));
     } else {
-        record = Record::open(&folder.file("run.jsonl"), 0)?;
+        record = Record::begin(&folder.file("run.jsonl"))?;
         let look = watch.look(&adapting, &bench)?;
         let scored = score(&adapting)?;
         progress.look(&look, scored);
         record.push(&Line::Reading(ReadingLine::new(&look, scored)))?;
-        folder.keep_snapshot(0, &loaded.params, 0, config.snapshots)?;
+        folder.keep_snapshot(0, &loaded.params)?;
     }
 
     let stop = interrupt::watch()?;
@@ -174,18 +174,23 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
                 }
                 Event::Read(look) => {
                     let scored = score(adapting)?;
-                    if look.verdict == Verdict::Continue || !watch.stop {
+                    let within = look.verdict == Verdict::Continue || !watch.stop;
+                    if within {
                         accepted = look.step;
                     }
                     record.push(&Line::Reading(ReadingLine::new(look, scored)))?;
                     record.sync()?;
-                    folder.keep_snapshot(
-                        look.step,
-                        &watch.delivered(adapting).params,
-                        accepted,
-                        config.snapshots,
-                    )?;
-                    folder.save_state(&adapting.state()?, accepted)?;
+                    folder.keep_snapshot(look.step, &watch.delivered(adapting).params)?;
+                    // A run that ends here and is killed before it delivers looks once more, and ends again.
+                    if within {
+                        folder.save_state(
+                            &adapting.state()?,
+                            accepted,
+                            &loaded.provenance.sha256,
+                        )?;
+                    }
+                    // Only now: until then the saved state may rest on a snapshot that goes.
+                    folder.thin_snapshots(accepted, config.snapshots)?;
                     progress.look(look, scored);
                 }
                 Event::WentBack { step, reason } => {

@@ -81,6 +81,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// Begins the record of a new run; what a run left that never got as far as a saved state goes.
+    pub fn begin(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(|e| Error::write(path, e))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
+    }
+
     /// Opens a record for the part of a run that starts after `step`, dropping what a broken-off run wrote beyond it.
     pub fn open(path: &Path, step: usize) -> Result<Self> {
         let mut file = OpenOptions::new()
@@ -180,7 +189,7 @@ mod tests {
     fn a_continued_record_drops_what_lies_beyond_its_step_and_a_cut_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.jsonl");
-        let mut record = Record::open(&path, 0).unwrap();
+        let mut record = Record::begin(&path).unwrap();
         for step in [0, 5, 10] {
             record.push(&reading(step)).unwrap();
         }

@@ -17,6 +17,7 @@ use super::folder::RunFolder;
 use super::settings::RunConfig;
 use super::truth::Truth;
 use crate::failure::Failure;
+use crate::models::find;
 use crate::segment::settings;
 
 /// The student's batch norm as a person asks for it.
@@ -97,7 +98,7 @@ fn resume(root: &Path) -> Result<Begun> {
     let text = std::fs::read_to_string(&path).map_err(|e| Error::read(&path, e))?;
     let config: RunConfig = toml::from_str(&text).map_err(|e| Error::read(&path, e))?;
     let loaded = format::open(&config.weights)?;
-    let state = folder.load_state()?;
+    let state = folder.load_state(&loaded.provenance)?;
     Ok((folder, config, loaded, state))
 }
 
@@ -111,14 +112,14 @@ fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
     }
     let over = args.config.as_deref().map(partial).transpose()?;
     // The command line wins over the file.
-    let weights = args
-        .model
-        .clone()
-        .or_else(|| over.as_ref()?.get("weights")?.as_str().map(PathBuf::from))
-        .ok_or_else(|| {
-            Error::Setting("expected --model PATH, or `weights` in the config file".into())
-        })?;
-    let loaded = format::open(&weights)?;
+    let of_file = || Some(PathBuf::from(over.as_ref()?.get("weights")?.as_str()?));
+    let weights = match &args.model {
+        Some(model) => find::path(model)?,
+        None => of_file().ok_or_else(|| {
+            Error::Setting("expected --model PATH_OR_NAME, or `weights` in the config file".into())
+        })?,
+    };
+    let loaded = format::open(&weights).map_err(Failure::model)?;
     let mut config = RunConfig {
         weights: weights.clone(),
         inputs: args.inputs.clone(),

@@ -17,7 +17,7 @@ const FILES: [(&str, &str); 3] = [
 ///
 /// Nothing is downloaded, and an unknown name is never replaced by another model.
 pub fn open(path_or_name: &str) -> Result<Loaded, Failure> {
-    let path = find(path_or_name, &folders())?;
+    let path = path(path_or_name)?;
     let loaded = format::open(&path).map_err(Failure::model)?;
     tracing::debug!(
         "{}: a {} model, sha256 {}",
@@ -26,6 +26,11 @@ pub fn open(path_or_name: &str) -> Result<Loaded, Failure> {
         loaded.provenance.sha256
     );
     Ok(loaded)
+}
+
+/// Where the model lies.
+pub fn path(path_or_name: &str) -> Result<PathBuf, Failure> {
+    find(path_or_name, &folders())
 }
 
 /// Where packages keep the models that they downloaded.

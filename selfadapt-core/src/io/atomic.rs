@@ -6,6 +6,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+/// How the names of unfinished files end; they begin with a dot.
+const UNFINISHED: &str = ".partial";
+
 /// Writes `path` through `fill`, so that nobody ever sees half a file there.
 ///
 /// The bytes go to a temporary file in the same folder, are brought to disk, and only then take the name
@@ -35,7 +38,7 @@ pub fn write<T>(path: impl AsRef<Path>, fill: impl FnOnce(&mut Sink) -> Result<T
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(name);
     let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".partial");
+    builder.prefix(&prefix).suffix(UNFINISHED);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -63,6 +66,12 @@ pub fn write<T>(path: impl AsRef<Path>, fill: impl FnOnce(&mut Sink) -> Result<T
         let _ = folder.sync_all();
     }
     Ok(value)
+}
+
+/// Whether a file's name is one that [`write()`] uses until a file is whole: what a killed process leaves behind.
+pub fn is_unfinished(name: &std::ffi::OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with('.') && name.ends_with(UNFINISHED)
 }
 
 /// Writes `bytes` to `path` as [`write()`] does.
