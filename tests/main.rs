@@ -16,6 +16,7 @@ mod metrics;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;
 mod size_models;
+mod stardist;
 mod step_parity;
 mod toy;
 mod weights;

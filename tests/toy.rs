@@ -46,7 +46,9 @@ impl ModelConfig for ToyConfig {
         InputSpec {
             channels: 1,
             divisor: 4,
+            crop: 32,
             tile: 32,
+            align: 1,
             grid: 1,
             margin: 0,
             overlap: 0.1,

@@ -127,7 +127,7 @@ fn attempt(
     let (mut covered, mut seen, mut wrong) = (0., 0., Vec::new());
     for image in images {
         // About one tile of the network, but never so small that it holds hardly an object.
-        let side = (spec.tile as f64 / scale).max(4. * assumed).round() as usize;
+        let side = (spec.crop as f64 / scale).max(4. * assumed).round() as usize;
         let window = busiest_window(image, side)?;
         let maps = predict(
             network,

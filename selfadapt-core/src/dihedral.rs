@@ -164,6 +164,10 @@ impl Dihedral {
                 Ok(map)
             }
             HeadKind::Regression(Equivariance::Rays) => {
+                // Without a flip or a turn nothing moves, whatever the number.
+                if self == Self::ALL[0] {
+                    return Ok((0..n).map(|channel| (channel, 1.)).collect());
+                }
                 if !n.is_multiple_of(4) || n == 0 {
                     return Err(Error::Setting(format!(
                         "head {}: rays turn by quarters only if their number is a multiple of 4, found {n}",

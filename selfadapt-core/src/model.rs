@@ -82,8 +82,12 @@ pub struct InputSpec {
     pub channels: usize,
     /// Height and width must be multiples of it.
     pub divisor: usize,
-    /// Side of the square tiles and crops that the network was trained on, in pixels.
+    /// Side of the square crops that the network was trained on, in pixels.
+    pub crop: usize,
+    /// Side of the square tiles into which a large image is cut, in pixels.
     pub tile: usize,
+    /// Tiles begin at multiples of it, itself a multiple of `grid`.
+    pub align: usize,
     /// Output pixels per input pixel is `1 / grid` (StarDist's grid; 1 elsewhere).
     pub grid: usize,
     /// Zero pixels added on each side beyond what `divisor` asks for.

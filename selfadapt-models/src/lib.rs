@@ -4,4 +4,5 @@ pub mod cellpose;
 pub mod format;
 pub mod layers;
 pub mod run_folder;
+pub mod stardist;
 pub mod weights;

@@ -130,7 +130,7 @@ fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
         watch: args.preset.watch(),
         model: loaded.config.boxed(),
     };
-    config.adapt.crop = loaded.config.input().tile;
+    config.adapt.crop = loaded.config.input().crop;
     if let (Some(path), Some(over)) = (&args.config, over) {
         config = config.overlaid(over).map_err(|e| Error::read(path, e))?;
     }

@@ -38,7 +38,7 @@ impl Cuts {
                 } else {
                     (n as f64 * step) as usize
                 };
-                start / spec.grid * spec.grid
+                start / spec.align * spec.align
             })
             .collect();
         Self {
@@ -73,7 +73,9 @@ mod tests {
         InputSpec {
             channels: 1,
             divisor: 16,
+            crop: 224,
             tile: 224,
+            align: 1,
             grid: 1,
             margin: 8,
             overlap: 0.1,
@@ -123,7 +125,7 @@ mod tests {
     proptest! {
         #[test]
         fn tiles_cover_every_pixel(length in 1usize..3000, mirrored: bool, overlap in 0.05f64..0.5, grid in 1usize..3) {
-            let spec = InputSpec { overlap, grid, ..spec(mirrored) };
+            let spec = InputSpec { overlap, grid, align: grid, ..spec(mirrored) };
             let cuts = Cuts::new(length, &spec);
             let mut covered = vec![false; cuts.padded];
             for &start in &cuts.starts {

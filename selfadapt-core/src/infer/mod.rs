@@ -204,7 +204,9 @@ mod tests {
         let mut spec = InputSpec {
             channels: 1,
             divisor: 16,
+            crop: 64,
             tile: 64,
+            align: 1,
             grid: 1,
             margin: 8,
             overlap: 0.2,
@@ -266,7 +268,9 @@ mod tests {
         let spec = InputSpec {
             channels: 2,
             divisor: 1,
+            crop: 8,
             tile: 8,
+            align: 1,
             grid: 1,
             margin: 0,
             overlap: 0.,

@@ -166,7 +166,9 @@ impl ModelConfig for CellposeConfig {
         InputSpec {
             channels: self.nbase.first().copied().unwrap_or(0),
             divisor: 16,
+            crop: 224,
             tile: 224,
+            align: 1,
             grid: 1,
             margin: 8,
             overlap: self.tile_overlap,

@@ -2,6 +2,7 @@
 
 mod bytes;
 pub mod cellpose_keys;
+pub mod hdf5;
 mod numpy;
 pub mod pickle;
 pub mod safetensors;
