@@ -217,7 +217,7 @@ fn windings<W: Whole>(
             left[other.owner] += 1;
         } else if side < zero && !behind {
             left[other.owner] -= 1;
-        } else if !(side > zero || side < zero) {
+        } else if side == zero {
             if n < index {
                 return None;
             }
