@@ -141,7 +141,7 @@ impl StarDistConfig {
                 format!("unet_n_depth: expected 1 to 8, found {}", self.unet_n_depth),
             ),
             (
-                self.unet_kernel_size % 2 == 0 || self.unet_kernel_size > 15,
+                self.unet_kernel_size.is_multiple_of(2) || self.unet_kernel_size > 15,
                 format!(
                     "unet_kernel_size: expected an odd side up to 15, found {}",
                     self.unet_kernel_size
