@@ -101,16 +101,8 @@ mod tests {
         // stardist.geometry.star_dist(labels, 8)[4, 4], [2, 6] and [0, 0]
         // Diagonal steps round to a pixel less than they reach.
         let middle = [2.5, 3.707_106_6].repeat(4);
-        let corner = [
-            0.5,
-            0.707_106_8,
-            4.5,
-            6.707_106_6,
-            4.5,
-            0.707_106_7,
-            0.5,
-            0.707_106_5,
-        ];
+        let short = std::f32::consts::FRAC_1_SQRT_2;
+        let corner = [0.5, short, 4.5, 6.707_106_6, 4.5, short, 0.5, short];
         for (found, expected) in found
             .iter()
             .zip(middle.iter().chain(&corner).chain(&[0.; 8]))
