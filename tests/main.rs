@@ -9,6 +9,7 @@ mod contract;
 mod dynamics;
 mod edge_masks;
 mod format;
+mod fused;
 mod image_errors;
 mod images;
 mod layers;

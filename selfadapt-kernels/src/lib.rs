@@ -2,6 +2,8 @@
 
 pub mod adamw;
 pub mod batch_norm;
+pub mod blend;
+pub mod buffers;
 pub mod conv2d;
 pub mod ema;
 pub mod fill_holes;

@@ -10,11 +10,15 @@ use selfadapt_kernels::conv2d::{Algorithm, conv2d};
 use selfadapt_kernels::max_pool::max_pool2d;
 use selfadapt_kernels::upsample::nearest_2x;
 
+use crate::fused::FilterCache;
+
 /// A convolution with stride 1 whose output is as large as its input.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
-    weight: Tensor,
-    bias: Tensor,
+    pub(crate) weight: Tensor,
+    pub(crate) bias: Tensor,
+    /// Where the network runs without a graph.
+    pub(crate) filters: FilterCache,
 }
 
 impl Conv2d {
@@ -26,6 +30,7 @@ impl Conv2d {
         Ok(Self {
             weight: weights.get((outputs, inputs, side, side), "weight")?,
             bias: weights.get(outputs, "bias")?,
+            filters: FilterCache::default(),
         })
     }
 
@@ -41,8 +46,8 @@ impl Conv2d {
 /// A matrix product plus a bias.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: Tensor,
-    bias: Tensor,
+    pub(crate) weight: Tensor,
+    pub(crate) bias: Tensor,
 }
 
 impl Linear {
@@ -69,13 +74,13 @@ impl Linear {
 /// Batch normalisation per channel, with PyTorch's running estimates.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
+    pub(crate) weight: Tensor,
+    pub(crate) bias: Tensor,
+    pub(crate) running_mean: Tensor,
+    pub(crate) running_var: Tensor,
     num_batches_tracked: Tensor,
     momentum: f64,
-    epsilon: f64,
+    pub(crate) epsilon: f64,
 }
 
 impl BatchNorm {
@@ -124,7 +129,7 @@ impl BatchNorm {
     }
 
     /// Moves the running estimates towards a batch's statistics, in the storage that was lent.
-    fn follow(&self, mean: &Tensor, variance: &Tensor, values: usize) -> Result<()> {
+    pub(crate) fn follow(&self, mean: &Tensor, variance: &Tensor, values: usize) -> Result<()> {
         if values < 2 {
             bail!("batch_norm: expected at least 2 values a channel in train mode, found {values}");
         }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 pub mod cellpose;
 pub mod format;
+mod fused;
 pub mod layers;
 pub mod run_folder;
 pub mod stardist;

@@ -27,24 +27,26 @@ pub(crate) fn strip_rows(batch: usize, groups: usize, most: usize) -> usize {
 /// Runs a plan: every pixel of the target is written once. Returns the sums that the epilogue asks for.
 pub(crate) fn run(
     plan: &Plan,
+    (source, target): (Planes, Planes),
     input: &Input,
     epilogue: &Epilogue,
     output: SharedOutput,
     level: Level,
 ) -> ChannelSums {
-    let target = plan.target;
     if target.len() == 0 {
         return ChannelSums::gather(Vec::new(), 1, target);
     }
     let groups = plan.groups(target.height);
     let width = plan.reach(plan.groups(target.width));
-    let row_values = width * plan.source.channels.max(1) * plan.in_stride;
+    let row_values = width * source.channels.max(1) * plan.in_stride;
     let rows = strip_rows(target.batch, groups, STRIP / row_values.max(1));
     let strips = groups.div_ceil(rows);
     let tasks = (0..target.batch * strips).into_par_iter().map(|task| {
         let first = task % strips * rows;
         let strip = Strip {
             plan,
+            source,
+            target,
             input,
             epilogue,
             output,
@@ -59,6 +61,8 @@ pub(crate) fn run(
 /// The groups of target rows of one image that one task computes.
 struct Strip<'a> {
     plan: &'a Plan,
+    source: Planes,
+    target: Planes,
     input: &'a Input<'a>,
     epilogue: &'a Epilogue<'a>,
     output: SharedOutput<'a>,
@@ -72,12 +76,7 @@ impl Kernel for Strip<'_> {
 
     #[inline(always)]
     fn run<S: Vector>(self, simd: S) -> Vec<f32> {
-        let Plan {
-            source,
-            target,
-            out_stride,
-            ..
-        } = *self.plan;
+        let (source, target, out_stride) = (self.source, self.target, self.plan.out_stride);
         let columns = self.plan.groups(target.width);
         let width = self.plan.reach(columns);
         let mut packed =
@@ -151,7 +150,7 @@ impl<'a> Strip<'a> {
         width: usize,
         column: usize,
     ) -> Product<'b> {
-        let channels = self.plan.source.channels;
+        let channels = self.plan.source;
         let (taps_y, taps_x) = (phase.y.kernel.len(), phase.x.kernel.len());
         let y = i * self.plan.in_stride + (phase.y.offset - self.plan.first) as usize;
         let x = (phase.x.offset - self.plan.first) as usize;

@@ -14,6 +14,7 @@ mod geometry;
 mod op;
 mod operand;
 mod output;
+mod packed;
 mod plan;
 mod product;
 mod reference;
@@ -27,6 +28,7 @@ mod winograd;
 pub use epilogue::{ChannelSums, Epilogue, Gate, Sums};
 pub use geometry::Geometry;
 pub use operand::{Affine, Input, Term};
+pub use packed::PackedFilters;
 
 use candle_core::{DType, Result, Tensor};
 use op::Convolution;

@@ -1,16 +1,19 @@
 //! Reduces forward convolution and its data gradient, at any stride, to the same walk over strips of rows:
 //! a strided gradient is `stride * stride` small convolutions, one for each phase of the pixels it writes.
 
-use super::geometry::{Geometry, Planes};
+use super::geometry::Geometry;
 
-/// A convolution of `source` that writes `target`.
+/// A convolution of a source that writes a target, of any size.
 ///
 /// The pixel at `(i * out_stride + phase.y.start, j * out_stride + phase.x.start)` of the target is the
 /// sum over the phase's taps `a` and `b` of the source pixel
 /// `(i * in_stride + phase.y.offset + a, j * in_stride + phase.x.offset + b)` times the weights of that tap.
+#[derive(Clone)]
 pub(crate) struct Plan {
-    pub source: Planes,
-    pub target: Planes,
+    /// Channels that are summed over.
+    pub source: usize,
+    /// Channels that are written.
+    pub target: usize,
     pub in_stride: usize,
     pub out_stride: usize,
     pub phases: Vec<Phase>,
@@ -21,6 +24,7 @@ pub(crate) struct Plan {
 }
 
 /// The taps of the target pixels that are congruent modulo the stride, and their packed weights.
+#[derive(Clone)]
 pub(crate) struct Phase {
     pub y: Taps,
     pub x: Taps,
@@ -49,8 +53,8 @@ impl Plan {
         }];
         let channels = geometry.in_channels();
         let plan = Self::new(
-            geometry.input_planes(),
-            geometry.output_planes(),
+            channels,
+            geometry.out_channels(),
             (geometry.stride(), 1),
             &taps,
         );
@@ -79,20 +83,15 @@ impl Plan {
             })
             .collect();
         let channels = geometry.in_channels();
-        let plan = Self::new(
-            geometry.output_planes(),
-            geometry.input_planes(),
-            (1, stride),
-            &taps,
-        );
+        let plan = Self::new(geometry.out_channels(), channels, (1, stride), &taps);
         plan.with_weights(lanes, |target, source, y, x| {
             weight[((source * channels + target) * kernel + y) * kernel + x]
         })
     }
 
     fn new(
-        source: Planes,
-        target: Planes,
+        source: usize,
+        target: usize,
         (in_stride, out_stride): (usize, usize),
         taps: &[Taps],
     ) -> Self {
@@ -134,7 +133,7 @@ impl Plan {
         lanes: usize,
         value: impl Fn(usize, usize, usize, usize) -> f32,
     ) -> Self {
-        let (sources, targets) = (self.source.channels, self.target.channels);
+        let (sources, targets) = (self.source, self.target);
         for phase in &mut self.phases {
             let (taps_y, taps_x) = (&phase.y.kernel, &phase.x.kernel);
             let columns = targets.next_multiple_of(lanes);

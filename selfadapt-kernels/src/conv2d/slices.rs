@@ -5,8 +5,8 @@ use super::epilogue::{ChannelSums, Epilogue};
 use super::geometry::Geometry;
 use super::operand::{Input, expect_len};
 use super::output::{SharedOutput, as_uninit};
-use super::plan::Plan;
-use super::{Algorithm, direct, winograd};
+use super::packed::PackedFilters;
+use super::{Algorithm, winograd};
 use crate::simd_vector::Level;
 use candle_core::Result;
 use rayon::prelude::*;
@@ -72,17 +72,9 @@ pub(crate) fn forward_uninit(
     let planes = geometry.output_planes();
     input.check(geometry.input_planes(), "the input")?;
     epilogue.check(planes)?;
-    check_weight(geometry, weight.len())?;
     expect_len(output.len(), planes.len(), "the output", planes)?;
-    let level = Level::current();
-    let output = SharedOutput::new(output);
-    if algorithm.uses_winograd(geometry)? {
-        let filters = winograd::Filters::forward(geometry, weight, level);
-        Ok(winograd::run(&filters, &input, &epilogue, output, level))
-    } else {
-        let plan = Plan::forward(geometry, weight, level.lanes());
-        Ok(direct::run(&plan, &input, &epilogue, output, level))
-    }
+    let filters = PackedFilters::forward(geometry, algorithm, weight)?;
+    Ok(filters.run(geometry, &input, &epilogue, SharedOutput::new(output)))
 }
 
 /// Writes the gradient by the input, `[B, Ci, H, W]`, from the gradient by the output `[B, Co, Ho, Wo]`.
@@ -121,17 +113,9 @@ pub(crate) fn backward_data_uninit(
     let planes = geometry.input_planes();
     gradient.check(geometry.output_planes(), "the gradient")?;
     epilogue.check(planes)?;
-    check_weight(geometry, weight.len())?;
     expect_len(output.len(), planes.len(), "the input's gradient", planes)?;
-    let level = Level::current();
-    let output = SharedOutput::new(output);
-    if algorithm.uses_winograd(geometry)? {
-        let filters = winograd::Filters::backward_data(geometry, weight, level);
-        Ok(winograd::run(&filters, &gradient, &epilogue, output, level))
-    } else {
-        let plan = Plan::backward_data(geometry, weight, level.lanes());
-        Ok(direct::run(&plan, &gradient, &epilogue, output, level))
-    }
+    let filters = PackedFilters::backward_data(geometry, algorithm, weight)?;
+    Ok(filters.run(geometry, &gradient, &epilogue, SharedOutput::new(output)))
 }
 
 /// Writes the gradient by the weight, `[Co, Ci, k, k]`.
@@ -202,7 +186,7 @@ fn sum_of(values: &[f32]) -> f64 {
         .sum()
 }
 
-fn check_weight(geometry: &Geometry, len: usize) -> Result<()> {
+pub(super) fn check_weight(geometry: &Geometry, len: usize) -> Result<()> {
     if len != geometry.weight_len() {
         candle_core::bail!(
             "conv2d: expected {} values of weight for {geometry:?}, got {len}",

@@ -115,6 +115,15 @@ pub fn backward<T: WithDType, O: Slot<T>>(x: &[T], dy: &[T], window: Window, dx:
         );
 }
 
+/// Adds to one plane `dx` the gradient by its pixels `x`, given the gradient `dy` by the pooled plane; windows of 2 x 2
+/// at a stride of 2, even sides.
+pub(crate) fn add_backward_plane(x: &[f32], dy: &[f32], window: Window, dx: &mut [f32]) {
+    debug_assert!(window.halves() && window.width.is_multiple_of(2));
+    if window.width > 0 {
+        add_backward_halves(x, dy, window.width, dx);
+    }
+}
+
 /// Whether `new` displaces `best`: it is larger, or NaN.
 #[inline(always)]
 #[allow(clippy::eq_op)] // only NaN differs from itself
@@ -213,6 +222,15 @@ fn weave<T: WithDType, O: Slot<T>>(even: &[T], odd: &[T], to: &mut [O]) {
     }
 }
 
+/// Adds `even` and `odd` by turns.
+#[inline(always)]
+fn weave_in(even: &[f32], odd: &[f32], to: &mut [f32]) {
+    for ((&even, &odd), to) in even.iter().zip(odd).zip(to.chunks_exact_mut(2)) {
+        to[0] += even;
+        to[1] += odd;
+    }
+}
+
 dispatched! {
     /// Windows of 2x2 at a stride of 2; without branches, so that it vectorises.
     fn forward_halves<T: WithDType, O: Slot<T>>(x: &[T], width: usize, y: &mut [O]) {
@@ -223,6 +241,56 @@ dispatched! {
                 let a = if displaces(top[1], top[0]) { top[1] } else { top[0] };
                 let a = if displaces(bottom[0], a) { bottom[0] } else { a };
                 y.put(if displaces(bottom[1], a) { bottom[1] } else { a });
+            }
+        }
+    }
+}
+
+/// Each of a window's four pixels' share of its gradient.
+#[inline(always)]
+fn share_out<T: WithDType>(top: &[T], bottom: &[T], dy: &[T], shares: &mut [[T; COLUMNS]; 4]) {
+    let zero = T::zero();
+    let [first, second, third, fourth] = shares;
+    for ((((top, bottom), &dy), (first, second)), (third, fourth)) in top
+        .chunks_exact(2)
+        .zip(bottom.chunks_exact(2))
+        .zip(dy)
+        .zip(first.iter_mut().zip(second))
+        .zip(third.iter_mut().zip(fourth))
+    {
+        let is_second = displaces(top[1], top[0]);
+        let best = if is_second { top[1] } else { top[0] };
+        let is_third = displaces(bottom[0], best);
+        let best = if is_third { bottom[0] } else { best };
+        let is_fourth = displaces(bottom[1], best);
+        // What the later pixels leave over.
+        let left = if is_fourth { zero } else { dy };
+        *fourth = if is_fourth { dy } else { zero };
+        *third = if is_third { left } else { zero };
+        let left = if is_third { zero } else { left };
+        *second = if is_second { left } else { zero };
+        *first = if is_second { zero } else { left };
+    }
+}
+
+dispatched! {
+    /// [`backward_halves`] for even sides, added to what `dx` holds.
+    fn add_backward_halves(x: &[f32], dy: &[f32], width: usize, dx: &mut [f32]) {
+        let columns = width / 2;
+        for ((x, dy), dx) in x
+            .chunks_exact(2 * width)
+            .zip(dy.chunks_exact(columns))
+            .zip(dx.chunks_exact_mut(2 * width))
+        {
+            let ((top, bottom), (dtop, dbottom)) = (x.split_at(width), dx.split_at_mut(width));
+            for start in (0..columns).step_by(COLUMNS) {
+                let end = columns.min(start + COLUMNS);
+                let pixels = 2 * start..2 * end;
+                let mut shares = [[0.0; COLUMNS]; 4];
+                share_out(&top[pixels.clone()], &bottom[pixels.clone()], &dy[start..end], &mut shares);
+                let [first, second, third, fourth] = &shares;
+                weave_in(first, second, &mut dtop[pixels.clone()]);
+                weave_in(third, fourth, &mut dbottom[pixels]);
             }
         }
     }
@@ -246,27 +314,7 @@ dispatched! {
                 let end = columns.min(start + COLUMNS);
                 let (pixels, windows) = (2 * start..2 * end, start..end);
                 let mut shares = [[zero; COLUMNS]; 4];
-                let [first, second, third, fourth] = &mut shares;
-                for ((((top, bottom), &dy), (first, second)), (third, fourth)) in top[pixels.clone()]
-                    .chunks_exact(2)
-                    .zip(bottom[pixels.clone()].chunks_exact(2))
-                    .zip(&dy[windows])
-                    .zip(first.iter_mut().zip(second))
-                    .zip(third.iter_mut().zip(fourth))
-                {
-                    let is_second = displaces(top[1], top[0]);
-                    let best = if is_second { top[1] } else { top[0] };
-                    let is_third = displaces(bottom[0], best);
-                    let best = if is_third { bottom[0] } else { best };
-                    let is_fourth = displaces(bottom[1], best);
-                    // What the later pixels leave over.
-                    let left = if is_fourth { zero } else { dy };
-                    *fourth = if is_fourth { dy } else { zero };
-                    *third = if is_third { left } else { zero };
-                    let left = if is_third { zero } else { left };
-                    *second = if is_second { left } else { zero };
-                    *first = if is_second { zero } else { left };
-                }
+                share_out(&top[pixels.clone()], &bottom[pixels.clone()], &dy[windows], &mut shares);
                 let [first, second, third, fourth] = &shares;
                 weave(first, second, &mut dtop[pixels.clone()]);
                 weave(third, fourth, &mut dbottom[pixels]);

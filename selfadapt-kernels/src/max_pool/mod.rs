@@ -12,6 +12,7 @@ mod cpu;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use cpu::add_backward_plane;
 pub use cpu::{Window, backward, forward};
 
 const NAME: &str = "max_pool2d";

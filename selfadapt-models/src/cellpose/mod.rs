@@ -2,6 +2,9 @@
 
 pub mod decode;
 mod files;
+mod fused_joins;
+mod fused_levels;
+mod fused_net;
 pub mod net;
 mod prepare;
 pub mod size;

@@ -1,5 +1,6 @@
 //! CPnet, the residual U-Net of Cellpose 2 and 3, with that package's names of weights.
 
+use candle_core::backprop::GradStore;
 use candle_core::{Result as TensorResult, Tensor};
 use candle_nn::VarBuilder;
 use selfadapt_core::error::{Error, Result};
@@ -11,10 +12,10 @@ use crate::layers::{BatchNorm, Conv2d, Linear, max_pool_2x2, upsample_2x};
 
 /// Batch norm, ReLU (not in projections), convolution (`batchconv`, `batchconv0`).
 #[derive(Clone, Debug)]
-struct Block {
-    norm: BatchNorm,
-    relu: bool,
-    conv: Conv2d,
+pub(super) struct Block {
+    pub norm: BatchNorm,
+    pub relu: bool,
+    pub conv: Conv2d,
 }
 
 impl Block {
@@ -41,9 +42,9 @@ impl Block {
 
 /// One level of the encoder (`resdown`).
 #[derive(Clone, Debug)]
-struct Down {
-    proj: Block,
-    conv: [Block; 4],
+pub(super) struct Down {
+    pub proj: Block,
+    pub conv: [Block; 4],
 }
 
 impl Down {
@@ -73,9 +74,9 @@ impl Down {
 
 /// A block whose input is shifted, per channel, by a linear map of the style (`batchconvstyle`).
 #[derive(Clone, Debug)]
-struct Styled {
-    full: Linear,
-    block: Block,
+pub(super) struct Styled {
+    pub full: Linear,
+    pub block: Block,
 }
 
 impl Styled {
@@ -94,10 +95,10 @@ impl Styled {
 
 /// One level of the decoder (`resup`).
 #[derive(Clone, Debug)]
-struct Up {
-    proj: Block,
-    first: Block,
-    styled: [Styled; 3],
+pub(super) struct Up {
+    pub proj: Block,
+    pub first: Block,
+    pub styled: [Styled; 3],
 }
 
 impl Up {
@@ -130,9 +131,9 @@ impl Up {
 /// logit of being in a cell.
 #[derive(Clone, Debug)]
 pub struct CpNet {
-    down: Vec<Down>,
-    up: Vec<Up>,
-    output: Block,
+    pub(super) down: Vec<Down>,
+    pub(super) up: Vec<Up>,
+    pub(super) output: Block,
     heads: [Head; 2],
 }
 
@@ -190,6 +191,17 @@ impl CpNet {
     }
 }
 
+/// A prediction from the network's last map `[B, 3, H, W]`.
+pub(super) fn prediction(y: &Tensor, embedding: Tensor) -> TensorResult<Prediction> {
+    Ok(Prediction {
+        heads: vec![
+            y.narrow(1, 0, 2)?.contiguous()?,
+            y.narrow(1, 2, 1)?.contiguous()?,
+        ],
+        embedding,
+    })
+}
+
 /// The style of Cellpose: an embedding `[B, D]` scaled to length 1.
 ///
 /// # Errors
@@ -204,6 +216,9 @@ impl SegmentationModel for CpNet {
     }
 
     fn forward(&self, images: &Tensor, mode: Mode) -> Result<Prediction> {
+        if !self.is_tracked() && self.is_plain(images) {
+            return Ok(self.predict(images, mode)?);
+        }
         let maps = self.encode(images, mode)?;
         let mut x = maps[maps.len() - 1].clone();
         let embedding = x.mean((2, 3))?;
@@ -215,12 +230,19 @@ impl SegmentationModel for CpNet {
             x = level.forward(&x, skip, &style, mode)?;
         }
         let y = self.output.forward(&x, mode)?;
-        Ok(Prediction {
-            heads: vec![
-                y.narrow(1, 0, 2)?.contiguous()?,
-                y.narrow(1, 2, 1)?.contiguous()?,
-            ],
-            embedding,
-        })
+        Ok(prediction(&y, embedding)?)
+    }
+
+    fn backward(
+        &self,
+        images: &Tensor,
+        mode: Mode,
+        loss: &mut dyn FnMut(&Prediction) -> Result<Tensor>,
+    ) -> Result<GradStore> {
+        if self.is_tracked() && self.is_plain(images) {
+            return self.differentiate(images, mode, loss);
+        }
+        let prediction = self.forward(images, mode)?;
+        Ok(loss(&prediction)?.backward()?)
     }
 }

@@ -22,11 +22,12 @@ const TILES: usize = 250_000;
 const MOST_TILES: usize = 600_000;
 
 /// Transformed filters `G g G^T`, for one direction.
+#[derive(Clone)]
 pub(crate) struct Filters {
     /// `[column block][point][source channel][columns of the block]`.
     values: Vec<f32>,
-    source: Planes,
-    target: Planes,
+    /// Channels that are summed over.
+    source: usize,
     lanes: usize,
 }
 
@@ -34,8 +35,8 @@ impl Filters {
     /// The filters of the convolution itself.
     pub fn forward(geometry: &Geometry, weight: &[f32], level: Level) -> Self {
         let channels = geometry.in_channels();
-        let planes = (geometry.input_planes(), geometry.output_planes());
-        Self::new(planes, level, |target, source, tap| {
+        let sides = (channels, geometry.out_channels());
+        Self::new(sides, level, |target, source, tap| {
             weight[(target * channels + source) * 9 + tap]
         })
     }
@@ -43,34 +44,34 @@ impl Filters {
     /// The filters of the gradient by the input: the taps reversed, the channels swapped.
     pub fn backward_data(geometry: &Geometry, weight: &[f32], level: Level) -> Self {
         let channels = geometry.in_channels();
-        let planes = (geometry.output_planes(), geometry.input_planes());
-        Self::new(planes, level, |target, source, tap| {
+        let sides = (geometry.out_channels(), channels);
+        Self::new(sides, level, |target, source, tap| {
             weight[(source * channels + target) * 9 + 8 - tap]
         })
     }
 
     fn new(
-        (source, target): (Planes, Planes),
+        (source, target): (usize, usize),
         level: Level,
         tap: impl Fn(usize, usize, usize) -> f32 + Sync,
     ) -> Self {
         let lanes = level.lanes();
-        let padded = target.channels.next_multiple_of(lanes);
-        let mut values = vec![0.0; POINTS * source.channels * padded];
+        let padded = target.next_multiple_of(lanes);
+        let mut values = vec![0.0; POINTS * source * padded];
         let mut rest = values.as_mut_slice();
         let mut jobs = Vec::new();
-        for block in column_blocks(target.channels, lanes) {
-            let (of_block, after) = rest.split_at_mut(POINTS * source.channels * block.width);
+        for block in column_blocks(target, lanes) {
+            let (of_block, after) = rest.split_at_mut(POINTS * source * block.width);
             rest = after;
             jobs.push((block, of_block));
         }
         jobs.into_par_iter().for_each(|(block, to)| {
             let mut taps = [[0.0; 2 * MAX_LANES]; 9];
-            for from in 0..source.channels {
+            for from in 0..source {
                 for (i, taps) in taps.iter_mut().enumerate() {
                     for (lane, value) in taps[..block.width].iter_mut().enumerate() {
                         let channel = block.start + lane;
-                        *value = if channel < target.channels {
+                        *value = if channel < target {
                             tap(channel, from, i)
                         } else {
                             0.0
@@ -80,7 +81,7 @@ impl Filters {
                 let job = FilterRow {
                     taps: &taps,
                     width: block.width,
-                    point: source.channels * block.width,
+                    point: source * block.width,
                     to: &mut to[from * block.width..],
                 };
                 dispatch(level, job);
@@ -89,15 +90,14 @@ impl Filters {
         Self {
             values,
             source,
-            target,
             lanes,
         }
     }
 
     /// The filters of one point and column block: `[source channel][columns]`.
     fn panel(&self, point: usize, start: usize, width: usize) -> &[f32] {
-        let at = POINTS * self.source.channels * start + point * self.source.channels * width;
-        &self.values[at..at + self.source.channels * width]
+        let at = POINTS * self.source * start + point * self.source * width;
+        &self.values[at..at + self.source * width]
     }
 }
 
@@ -135,15 +135,15 @@ impl Kernel for FilterRow<'_> {
     }
 }
 
-/// Writes every pixel of the target. Returns the sums that the epilogue asks for.
+/// Writes every pixel of the target from `planes`, source and target. Returns the sums that the epilogue asks for.
 pub(crate) fn run(
     filters: &Filters,
+    (source, target): (Planes, Planes),
     input: &Input,
     epilogue: &Epilogue,
     output: SharedOutput,
     level: Level,
 ) -> ChannelSums {
-    let (source, target) = (filters.source, filters.target);
     if target.len() == 0 {
         return ChannelSums::gather(Vec::new(), 1, target);
     }
@@ -161,6 +161,7 @@ pub(crate) fn run(
         let first = task * per_task;
         let task = Task {
             filters,
+            source,
             input,
             epilogue,
             output,
@@ -175,6 +176,7 @@ pub(crate) fn run(
 /// A run of tile rows that one task computes.
 struct Task<'a> {
     filters: &'a Filters,
+    source: Planes,
     input: &'a Input<'a>,
     epilogue: &'a Epilogue<'a>,
     output: SharedOutput<'a>,
@@ -194,7 +196,7 @@ impl Kernel for Task<'_> {
             channels: planes.channels.next_multiple_of(S::F32_LANES),
             tiles,
         };
-        let (source, target) = (self.filters.source, self.filters.target);
+        let (source, target) = (self.source, self.rows.planes);
         let (from, to) = (layout(source), layout(target));
         let mut strip = scratch::take(Window::Input.strip_len(across, S::F32_LANES));
         let mut transformed = scratch::take(from.len());
