@@ -20,6 +20,9 @@ pub struct GateConfig {
     /// Classification: pixels whose winning class is at least as sure as the moving average of this
     /// quantile of that class (ACTIS; 0.2).
     pub confidence_quantile: f64,
+    /// Whether all classes share the lowest of their limits. A limit of its own keeps the less sure pixels of the
+    /// class that is less sure everywhere, and moves borders towards the other.
+    pub common: bool,
     /// Share of the old value that a moving average keeps at each step.
     pub momentum: f64,
 }
@@ -30,6 +33,7 @@ impl Default for GateConfig {
             enabled: true,
             spread_quantile: 0.8,
             confidence_quantile: 0.2,
+            common: false,
             momentum: 0.99,
         }
     }
@@ -213,6 +217,12 @@ fn sure_class(
             Ok(follow(threshold, seen as f32, config.momentum))
         })
         .collect::<Result<Vec<f32>>>()?;
+    let limits = if config.common {
+        let lowest = limits.iter().copied().fold(f32::INFINITY, f32::min);
+        vec![lowest; limits.len()]
+    } else {
+        limits
+    };
     let mask: Vec<f32> = winners
         .into_par_iter()
         .map(|(class, confidence)| f32::from(u8::from(confidence >= limits[usize::from(class)])))

@@ -13,10 +13,9 @@ use crate::model::{InstanceDecoder, Mode};
 use crate::network::Network;
 use crate::perturb::Perturb;
 use crate::stop::Reading;
-use crate::teacher::label;
 
-/// Two views are enough to see how much a model contradicts itself, at twice the cost of one.
-const SPREAD_VIEWS: [Dihedral; 2] = [Dihedral::ALL[0], Dihedral::ALL[5]];
+/// A second view beside the image itself is enough to see how much a model contradicts itself.
+const OTHER_VIEW: Dihedral = Dihedral::ALL[5];
 
 /// Unlabelled crops, one an image, at which every model of a run is looked at.
 #[derive(Debug)]
@@ -99,49 +98,66 @@ impl Probe {
             let crops = self
                 .crops
                 .narrow(0, start, batch.max(1).min(count - start))?;
-            let prediction = network.model.forward(&crops, Mode::Eval)?;
-            let degraded = self.degraded.narrow(0, start, crops.dim(0)?)?;
-            let degraded = network.model.forward(&degraded, Mode::Eval)?;
-            let spread = label(network, &SPREAD_VIEWS, &crops)?.spread;
+            let look = |crops: &Tensor| network.model.forward(crops, Mode::Eval);
+            let plain = look(&crops)?;
+            let turned = look(&OTHER_VIEW.on_image(&crops)?)?;
+            let turned = undo(network, turned)?;
+            let degraded = look(&self.degraded.narrow(0, start, crops.dim(0)?)?)?;
             for index in 0..crops.dim(0)? {
-                let one = |maps: &Tensor| maps.narrow(0, index, 1)?.contiguous();
-                let alone = |all: &Prediction| -> Result<Prediction> {
-                    let heads = all
-                        .heads
-                        .iter()
-                        .map(one)
-                        .collect::<candle_core::Result<_>>()?;
-                    Ok(Prediction {
-                        heads,
-                        embedding: one(&all.embedding)?,
-                    })
-                };
-                reading
-                    .degraded
-                    .push(decoder.decode(&alone(&degraded)?, (height, width))?);
-                let alone = alone(&prediction)?;
-                let labels = decoder.decode(&alone, (height, width))?;
-                reading
-                    .inconsistency
-                    .push(decoder.inconsistency(&alone, &labels)?);
+                let plain = alone(&plain, index)?;
+                let turned = alone(&turned, index)?;
+                let decode = |maps: &Prediction| decoder.decode(maps, (height, width));
+                let labels = decode(&plain)?;
+                let contradiction = decoder.inconsistency(&plain, &labels)?;
+                reading.inconsistency.push(contradiction);
                 reading.instances.push(labels);
-                reading
-                    .embeddings
-                    .push(alone.embedding.flatten_all()?.to_vec1()?);
-                reading.confidence.push(confidence(network, &alone)?);
-                let spreads = network
-                    .model
-                    .heads()
-                    .iter()
-                    .zip(&spread)
-                    .filter(|(head, _)| !head.is_classification())
-                    .map(|(_, map)| Ok(f64::from(one(map)?.mean_all()?.to_scalar::<f32>()?)))
-                    .collect::<Result<Vec<f64>>>()?;
-                reading.spread.push(mean(&spreads));
+                reading.turned.push(decode(&turned)?);
+                reading.degraded.push(decode(&alone(&degraded, index)?)?);
+                let features = plain.embedding.flatten_all()?.to_vec1()?;
+                reading.embeddings.push(features);
+                reading.confidence.push(confidence(network, &plain)?);
+                reading.spread.push(spread(network, &plain, &turned)?);
             }
         }
         Ok(reading)
     }
+}
+
+/// Turns maps of crops seen through the other view back.
+fn undo(network: &Network, seen: Prediction) -> Result<Prediction> {
+    let heads = network.model.heads().iter().zip(&seen.heads);
+    Ok(Prediction {
+        heads: heads
+            .map(|(head, map)| OTHER_VIEW.inverse().on_head(head, map))
+            .collect::<Result<_>>()?,
+        embedding: seen.embedding,
+    })
+}
+
+/// One crop's part of a batch of predictions.
+fn alone(all: &Prediction, index: usize) -> Result<Prediction> {
+    let one = |maps: &Tensor| maps.narrow(0, index, 1)?.contiguous();
+    let heads = all.heads.iter().map(one);
+    Ok(Prediction {
+        heads: heads.collect::<candle_core::Result<_>>()?,
+        embedding: one(&all.embedding)?,
+    })
+}
+
+/// Mean standard deviation of the regression targets over the two views.
+fn spread(network: &Network, plain: &Prediction, turned: &Prediction) -> Result<f64> {
+    let heads = network.model.heads().iter();
+    let maps = plain.heads.iter().zip(&turned.heads);
+    let spreads = heads
+        .zip(maps)
+        .filter(|(head, _)| !head.is_classification())
+        .map(|(_, (plain, turned))| {
+            // Two numbers deviate from their mean by half their difference.
+            let half = ((plain - turned)?.abs()? * 0.5)?;
+            Ok(f64::from(half.mean_all()?.to_scalar::<f32>()?))
+        })
+        .collect::<Result<Vec<f64>>>()?;
+    Ok(mean(&spreads))
 }
 
 /// Mean probability of the winning class over pixels and classification heads.

@@ -11,6 +11,8 @@ pub struct Reading {
     pub embeddings: Vec<Vec<f32>>,
     /// Decoded instances.
     pub instances: Vec<Labels>,
+    /// Instances decoded from the same crops seen through another flip and turn, which is undone on the maps.
+    pub turned: Vec<Labels>,
     /// Instances decoded from the same crops after a fixed degradation (noise, blur, contrast): a model that fits
     /// its images finds the same cells.
     pub degraded: Vec<Labels>,

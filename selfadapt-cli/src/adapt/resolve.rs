@@ -27,6 +27,8 @@ pub enum ModeWish {
     Frozen,
     /// Use the statistics of the new images: gains more where images differ much, harms where they do not.
     Train,
+    /// As train, with statistics counted on the images as they are.
+    Clean,
 }
 
 /// All that a run needs before its first step.
@@ -176,6 +178,7 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
     match args.mode {
         Some(ModeWish::Frozen) => adapt.batch_norm = BatchNorm::Frozen,
         Some(ModeWish::Train) => adapt.batch_norm = BatchNorm::Train,
+        Some(ModeWish::Clean) => adapt.batch_norm = BatchNorm::Clean,
         None => {}
     }
     adapt.gate.enabled &= !args.no_filter;

@@ -100,6 +100,7 @@ fn criteria() -> Vec<Box<dyn StopCriterion>> {
         Box::new(selfadapt_metrics::mean_confidence::MeanConfidence::default()),
         Box::new(selfadapt_metrics::view_variance::ViewVariance::default()),
         Box::new(selfadapt_metrics::instability::Instability::default()),
+        Box::new(selfadapt_metrics::view_disagreement::ViewDisagreement::default()),
         Box::new(selfadapt_metrics::instance_count::InstanceCount::default()),
         Box::new(selfadapt_metrics::instance_size::InstanceSize::default()),
     ]

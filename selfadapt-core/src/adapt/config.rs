@@ -15,8 +15,21 @@ use crate::schedule::Schedule;
 pub enum BatchNorm {
     /// Those of the pretrained model, kept.
     Frozen,
-    /// Those of the batch; running estimates follow.
+    /// Those of the batch; running estimates follow the degraded crops that it learns from.
     Train,
+    /// Those of the batch while it learns; running estimates follow the crops as they are, which is what the
+    /// delivered model will see.
+    Clean,
+}
+
+/// Which weights learning moves; running statistics are the matter of [`BatchNorm`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Moving {
+    /// All.
+    All,
+    /// Those that scale and shift channels: weights of one axis (norms' affines, biases). Shapes of filters stay.
+    Channels,
 }
 
 /// Settings of a run's steps; everything that a step's result depends on beside weights and crops.
@@ -45,6 +58,8 @@ pub struct AdaptConfig {
     pub clip_norm: f64,
     /// The student's batch norm.
     pub batch_norm: BatchNorm,
+    /// Which weights move.
+    pub moving: Moving,
     /// Weights of the loss.
     pub objective: Objective,
     /// The confidence gate.
@@ -67,6 +82,7 @@ impl Default for AdaptConfig {
             weight_decay: 1e-3,
             clip_norm: 0.,
             batch_norm: BatchNorm::Train,
+            moving: Moving::All,
             objective: Objective::default(),
             gate: GateConfig::default(),
             perturb: Perturb::default(),

@@ -5,6 +5,7 @@ use candle_core::{Tensor, Var};
 use selfadapt_kernels::adamw::{Settings, gradient_norm};
 
 use super::AdaptLoop;
+use super::config::Moving;
 use crate::error::{Error, Result};
 
 /// What a descent found on its way.
@@ -39,6 +40,9 @@ impl AdaptLoop {
                     "{name}: missing from the pretrained weights"
                 )));
             };
+            if self.config.moving == Moving::Channels && weight.rank() != 1 {
+                continue;
+            }
             // A weight that took no part in this step's loss does not move.
             if let Some(gradient) = gradients.get(weight) {
                 moving.push((name, weight, gradient, anchor.as_tensor()));

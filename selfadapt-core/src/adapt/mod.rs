@@ -143,6 +143,7 @@ impl AdaptLoop {
         let strong = self.config.perturb.apply(images, &mut self.rng)?;
         let (objective, heads) = (self.config.objective, self.student.model.heads());
         let (mut loss, mut parts) = (f64::NAN, LossParts::default());
+        let statistics = self.statistics()?;
         let gradients = self
             .student
             .model
@@ -152,6 +153,7 @@ impl AdaptLoop {
                 Ok(value)
             })?;
         let moved = self.descend(&gradients, loss, rate)?;
+        self.count_clean(images, statistics)?;
         self.teacher.follow(&self.student.params)?;
 
         self.step += 1;
@@ -186,8 +188,30 @@ impl AdaptLoop {
     fn mode(&self) -> Mode {
         match self.config.batch_norm {
             BatchNorm::Frozen => Mode::Eval,
-            BatchNorm::Train => Mode::Train,
+            BatchNorm::Train | BatchNorm::Clean => Mode::Train,
         }
+    }
+
+    /// A copy of the running statistics, where the step must put them back.
+    fn statistics(&self) -> Result<Vec<Tensor>> {
+        if self.config.batch_norm != BatchNorm::Clean {
+            return Ok(Vec::new());
+        }
+        let buffers = self.student.params.buffers();
+        Ok(buffers
+            .map(|(_, var)| var.as_detached_tensor().copy())
+            .collect::<candle_core::Result<_>>()?)
+    }
+
+    /// Lets the running statistics follow the crops as they are instead of the degraded ones.
+    fn count_clean(&self, images: &Tensor, before: Vec<Tensor>) -> Result<()> {
+        if self.config.batch_norm == BatchNorm::Clean {
+            for ((_, var), tensor) in self.student.params.buffers().zip(&before) {
+                var.set(tensor)?;
+            }
+            self.student_still.model.forward(images, Mode::Train)?;
+        }
+        Ok(())
     }
 }
 
