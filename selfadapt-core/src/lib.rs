@@ -1,6 +1,7 @@
 //! The SelfAdapt method, for any model that predicts classes or numbers per pixel.
 #![forbid(unsafe_code)]
 pub mod adapt;
+pub mod choice;
 pub mod crops;
 pub mod degrade;
 pub mod diameter;

@@ -56,7 +56,7 @@ pub enum Event<'a> {
 }
 
 /// One look at the validation crops.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Look {
     /// After how many steps.
     pub step: usize,
@@ -76,6 +76,8 @@ pub enum Ending {
     Finished,
     /// A criterion crossed its threshold.
     Crossed(Verdict),
+    /// No trial improved on the untouched model.
+    Declined,
     /// The caller asked for it.
     Interrupted,
     /// The time was up.

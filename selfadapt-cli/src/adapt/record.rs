@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use selfadapt_core::adapt::StepReport;
+use selfadapt_core::choice::{Decision, Mode};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::run::Look;
 use selfadapt_core::stop::Verdict;
@@ -19,6 +20,15 @@ pub enum Line {
     Step(StepReport),
     /// The validation crops were looked at.
     Reading(ReadingLine),
+    /// A mode was tried before the run.
+    Trial(TrialLine),
+    /// The trials decided.
+    Choice {
+        /// What to do.
+        decision: Decision,
+        /// Wall time of the trials that were not taken.
+        seconds: f64,
+    },
     /// A loss was not a number.
     WentBack {
         /// The step that the run went back to.
@@ -26,6 +36,20 @@ pub enum Line {
         /// What was wrong.
         reason: String,
     },
+}
+
+/// A trial, as recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrialLine {
+    /// How it adapted.
+    pub mode: Mode,
+    /// What its network looked like at its end; none where a loss was not a number.
+    pub reading: Option<ReadingLine>,
+    /// The sum that trials are compared by; lower is better, below zero is better than the untouched model. None where
+    /// a threshold was crossed.
+    pub score: Option<f64>,
+    /// Wall time.
+    pub seconds: f64,
 }
 
 /// A reading, as recorded.
@@ -155,6 +179,7 @@ fn length_up_to(file: &File, step: usize) -> std::io::Result<u64> {
             Ok(Line::Step(report)) => report.step,
             Ok(Line::Reading(reading)) => reading.step,
             Ok(Line::WentBack { step, .. }) => step,
+            Ok(Line::Trial(_) | Line::Choice { .. }) => 0,
             Err(_) => break,
         };
         if bytes == 0 || of > step || !text.ends_with('\n') {

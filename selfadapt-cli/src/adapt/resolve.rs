@@ -14,7 +14,7 @@ use selfadapt_models::format::{self, Loaded};
 
 use super::Args;
 use super::folder::RunFolder;
-use super::settings::RunConfig;
+use super::settings::{Preset, RunConfig};
 use super::truth::Truth;
 use crate::failure::Failure;
 use crate::models::find;
@@ -23,12 +23,14 @@ use crate::segment::settings;
 /// The student's batch norm as a person asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ModeWish {
-    /// Keep the pretrained statistics: safe, gains less.
+    /// Try frozen and clean for some steps each, then go on with the better one or keep the model.
+    Auto,
+    /// Keep the pretrained statistics.
     Frozen,
-    /// Use the statistics of the new images: gains more where images differ much, harms where they do not.
-    Train,
-    /// As train, with statistics counted on the images as they are.
+    /// Learn with the statistics of the batch; the model's own follow the new images.
     Clean,
+    /// The same, but following the degraded crops that it learns from, as PyTorch's training mode would.
+    Train,
 }
 
 /// All that a run needs before its first step.
@@ -129,6 +131,7 @@ fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
         snapshots: 24,
         cache_mib: 512,
         adapt: args.preset.adapt(),
+        choice: args.preset.choice(),
         watch: args.preset.watch(),
         model: loaded.config.boxed(),
     };
@@ -175,11 +178,17 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
     if let Some(seed) = args.seed {
         adapt.seed = seed;
     }
-    match args.mode {
-        Some(ModeWish::Frozen) => adapt.batch_norm = BatchNorm::Frozen,
-        Some(ModeWish::Train) => adapt.batch_norm = BatchNorm::Train,
-        Some(ModeWish::Clean) => adapt.batch_norm = BatchNorm::Clean,
-        None => {}
+    let fixed = match args.mode {
+        None | Some(ModeWish::Auto) => None,
+        Some(ModeWish::Frozen) => Some(BatchNorm::Frozen),
+        Some(ModeWish::Clean) => Some(BatchNorm::Clean),
+        Some(ModeWish::Train) => Some(BatchNorm::Train),
+    };
+    if let Some(batch_norm) = fixed {
+        adapt.batch_norm = batch_norm;
+        config.choice.modes.clear();
+    } else if args.mode == Some(ModeWish::Auto) && config.choice.modes.is_empty() {
+        config.choice = Preset::Quick.choice();
     }
     adapt.gate.enabled &= !args.no_filter;
     adapt.perturb.enabled &= !args.no_strong;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use selfadapt_core::adapt::config::{AdaptConfig, BatchNorm};
+use selfadapt_core::choice::{Choice, Mode};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::gate::GateConfig;
 use selfadapt_core::model::{ModelConfig, Sizing};
@@ -27,8 +28,10 @@ pub struct RunConfig {
     pub snapshots: usize,
     /// Prepared images kept in memory, in MiB.
     pub cache_mib: usize,
-    /// Settings of the steps.
+    /// Settings of the steps. Where modes are chosen from, theirs replace `batch_norm` and `learning_rate`.
     pub adapt: AdaptConfig,
+    /// What is tried before the run.
+    pub choice: Choice,
     /// Readings and stopping.
     pub watch: Watch,
     /// The model's own settings.
@@ -66,6 +69,23 @@ impl Preset {
                 perturb: Perturb::default(),
                 ..AdaptConfig::default()
             },
+        }
+    }
+
+    /// What is tried before the run: see docs/calibration.md for why these.
+    pub fn choice(self) -> Choice {
+        let mode = |batch_norm| Mode {
+            batch_norm,
+            learning_rate: self.adapt().learning_rate,
+        };
+        Choice {
+            steps: 10,
+            modes: match self {
+                Self::Quick => vec![mode(BatchNorm::Frozen), mode(BatchNorm::Clean)],
+                // The paper knows one mode.
+                Self::Paper => Vec::new(),
+            },
+            by: vec!["instability".into(), "view-disagreement".into()],
         }
     }
 

@@ -15,6 +15,7 @@ pub fn stopped_by(outcome: &Outcome) -> &'static str {
         Ending::Finished => "end-of-schedule",
         Ending::Crossed(Verdict::Crossed { criterion, .. }) => criterion,
         Ending::Crossed(Verdict::Continue) => "criterion",
+        Ending::Declined => "choice",
         Ending::Interrupted => "user",
         Ending::OutOfTime => "budget",
     }
@@ -34,6 +35,11 @@ pub fn sentence(outcome: &Outcome, stops: bool) -> String {
         )),
         _ => None,
     };
+    if outcome.ending == Ending::Declined {
+        return "keep your model: of the ways of adapting that were tried for some steps, none came closer to these \
+                images without losing what the model knew"
+            .into();
+    }
     match (accepted, crossing) {
         (0, Some(crossing)) => format!(
             "keep your model: at the first look, after {} steps, {crossing}; nothing that was learned before is trusted",
@@ -56,7 +62,7 @@ pub fn sentence(outcome: &Outcome, stops: bool) -> String {
 }
 
 /// A criterion's name in words.
-fn spoken(criterion: &str) -> &str {
+pub fn spoken(criterion: &str) -> &str {
     match criterion {
         "false-negative-rate" => "the share of the first model's cells that are no longer found",
         "embedding-distance" => "the distance of the features from the first model's",

@@ -1,0 +1,196 @@
+//! Choosing how to adapt: a few steps in each mode, and what the criteria then say of them, decide.
+
+use serde::{Deserialize, Serialize};
+
+use crate::adapt::{AdaptLoop, StepReport};
+use crate::adapt::config::{AdaptConfig, BatchNorm};
+use crate::crops::CropSampler;
+use crate::error::{Error, Result};
+use crate::run::{Look, Watch, Wish, Workbench};
+use crate::stop::Verdict;
+
+/// One way to adapt.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mode {
+    /// Whose statistics the student's batch norm uses.
+    pub batch_norm: BatchNorm,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+}
+
+impl Mode {
+    /// The settings of a run in this mode.
+    pub fn settings(&self, of: &AdaptConfig) -> AdaptConfig {
+        AdaptConfig {
+            batch_norm: self.batch_norm,
+            learning_rate: self.learning_rate,
+            ..*of
+        }
+    }
+}
+
+/// What is tried before a run, and by what the trials are compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// Steps of each trial.
+    pub steps: usize,
+    /// What is tried, in this order; with none, a run's own settings are used without a trial.
+    pub modes: Vec<Mode>,
+    /// Criteria by name. The trial with the lowest sum of their drifts is the best; where that sum is not below zero,
+    /// no trial has improved on the untouched model.
+    pub by: Vec<String>,
+}
+
+/// How a trial went.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trial {
+    /// It ran; this is what its network looked like at its end.
+    Seen(Look),
+    /// A loss was not a number.
+    Broke(String),
+}
+
+/// What the trials came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// Go on with the trial of this index.
+    Take(usize),
+    /// Every trial crossed a threshold, or none improved on the untouched model: keep it.
+    Keep,
+}
+
+impl Choice {
+    /// The sum of the drifts that trials are compared by; `None` where a threshold was crossed, or the trial broke.
+    ///
+    /// # Errors
+    /// If a criterion named in `by` is not among those read.
+    pub fn score(&self, trial: &Trial) -> Result<Option<f64>> {
+        let Trial::Seen(look) = trial else {
+            return Ok(None);
+        };
+        let mut sum = 0.;
+        for name in &self.by {
+            sum += look.drifts.get(name.as_str()).ok_or_else(|| {
+                let known: Vec<&str> = look.drifts.keys().copied().collect();
+                Error::Setting(format!(
+                    "choice.by: expected criteria of this run ({}), found {name}",
+                    known.join(", ")
+                ))
+            })?;
+        }
+        Ok((look.verdict == Verdict::Continue && sum.is_finite()).then_some(sum))
+    }
+
+    /// The rule: of the trials that crossed no threshold, the one with the lowest score, if that is below zero.
+    /// Between equals the earlier one wins.
+    ///
+    /// # Errors
+    /// As [`Choice::score`].
+    pub fn decide(&self, trials: &[Trial]) -> Result<Decision> {
+        let mut best: Option<(usize, f64)> = None;
+        for (index, trial) in trials.iter().enumerate() {
+            if let Some(score) = self.score(trial)?
+                && score < best.map_or(0., |(_, lowest)| lowest)
+            {
+                best = Some((index, score));
+            }
+        }
+        Ok(best.map_or(Decision::Keep, |(index, _)| Decision::Take(index)))
+    }
+}
+
+/// Takes the steps of one trial and looks at what came of them; `adapting` then stands at their end. `None` where
+/// `stepped`, which is asked after each step, wished to stop.
+///
+/// # Errors
+/// If a step or the look fails for another reason than a loss that is not a number.
+pub fn trial(
+    adapting: &mut AdaptLoop,
+    steps: usize,
+    bench: &Workbench,
+    watch: &Watch,
+    stepped: &mut dyn FnMut(StepReport) -> Wish,
+) -> Result<Option<Trial>> {
+    let config = *adapting.config();
+    let sampler = CropSampler {
+        side: config.crop,
+        batch: config.batch,
+    };
+    while adapting.steps_taken() < steps.min(config.steps) {
+        let crops = adapting.draw(&sampler, bench.source)?;
+        match adapting.step(&crops) {
+            Ok(report) => {
+                if stepped(report) == Wish::Stop {
+                    return Ok(None);
+                }
+            }
+            Err(Error::NotFinite(reason)) => return Ok(Some(Trial::Broke(reason))),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(Some(Trial::Seen(watch.look(adapting, bench)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn choice() -> Choice {
+        Choice {
+            steps: 10,
+            modes: Vec::new(),
+            by: vec!["shakiness".into(), "doubt".into()],
+        }
+    }
+
+    fn seen(shakiness: f64, doubt: f64, verdict: Verdict) -> Trial {
+        Trial::Seen(Look {
+            step: 10,
+            drifts: BTreeMap::from([("shakiness", shakiness), ("doubt", doubt), ("other", 9.)]),
+            instances: 5,
+            verdict,
+        })
+    }
+
+    const CROSSED: Verdict = Verdict::Crossed {
+        criterion: "other",
+        drift: 9.,
+        threshold: 1.,
+    };
+
+    #[test]
+    fn the_lowest_sum_wins_among_those_that_crossed_nothing() {
+        let fine = Verdict::Continue;
+        let decide = |trials: &[Trial]| choice().decide(trials).unwrap();
+        let (good, better) = (seen(-0.1, 0., fine), seen(-0.1, -0.1, fine));
+        assert_eq!(decide(&[good.clone(), better.clone()]), Decision::Take(1));
+        assert_eq!(decide(&[better, good.clone()]), Decision::Take(0));
+        let forbidden = seen(-5., 0., CROSSED);
+        assert_eq!(decide(&[forbidden.clone(), good]), Decision::Take(1));
+        assert_eq!(decide(&[forbidden]), Decision::Keep);
+    }
+
+    #[test]
+    fn the_model_is_kept_where_nothing_improved() {
+        let fine = Verdict::Continue;
+        let decide = |trial: Trial| choice().decide(&[trial]).unwrap();
+        assert_eq!(decide(seen(0.1, 0., fine)), Decision::Keep);
+        assert_eq!(decide(seen(0., 0., fine)), Decision::Keep);
+        assert_eq!(decide(seen(f64::NAN, -1., fine)), Decision::Keep);
+        assert_eq!(decide(Trial::Broke("NaN".into())), Decision::Keep);
+        assert_eq!(choice().decide(&[]).unwrap(), Decision::Keep);
+    }
+
+    #[test]
+    fn an_unknown_criterion_is_named() {
+        let mut choice = choice();
+        choice.by.push("mood".into());
+        let trial = seen(0., 0., Verdict::Continue);
+        let message = choice.score(&trial).unwrap_err().to_string();
+        assert!(message.contains("mood") && message.contains("shakiness"), "{message}");
+    }
+}
