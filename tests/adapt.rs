@@ -2,7 +2,8 @@
 
 use candle_core::{Device, Tensor};
 use selfadapt_core::adapt::AdaptLoop;
-use selfadapt_core::adapt::config::AdaptConfig;
+use selfadapt_core::adapt::config::{AdaptConfig, BatchNorm};
+use selfadapt_core::choice::{Mode, Trial, trial};
 use selfadapt_core::crops::{CropSampler, ImageSource};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::model::ModelConfig;
@@ -347,4 +348,54 @@ fn settings_without_meaning_are_refused_by_name() {
             .to_string()
             .contains("learning_rat")
     );
+}
+
+#[test]
+fn a_trial_goes_on_as_the_run_that_it_begins() {
+    let mode = Mode {
+        batch_norm: BatchNorm::Frozen,
+        learning_rate: 3e-3,
+    };
+    let settings = mode.settings(&config());
+    let begin = || AdaptLoop::new(&TOY, &toy::weights(), &settings).unwrap();
+    let mut whole = begin();
+    steps(&mut whole, 5);
+
+    let mut tried = begin();
+    let watch = watch(f64::INFINITY);
+    let source = Waves { poison: false };
+    let probe = Probe::choose(&source, 32, 3, 0, &Device::Cpu).unwrap();
+    let decoder = TOY.decoder();
+    let initial = probe
+        .read(watch.delivered(&tried), decoder.as_ref(), 2)
+        .unwrap();
+    let bench = Workbench {
+        source: &source,
+        probe: &probe,
+        decoder: decoder.as_ref(),
+        initial: &initial,
+    };
+    let mut seen = Vec::new();
+    let outcome = trial(&mut tried, 3, &bench, &watch, &mut |report| {
+        seen.push(report.step);
+        Wish::Continue
+    });
+    let Some(Trial::Seen(look)) = outcome.unwrap() else {
+        panic!("the trial did not come to its end");
+    };
+    assert_eq!((look.step, seen), (3, vec![1, 2, 3]));
+    steps(&mut tried, 2);
+    assert_eq!(
+        bits(&whole.teacher.network.params),
+        bits(&tried.teacher.network.params)
+    );
+
+    let stopped = trial(&mut begin(), 3, &bench, &watch, &mut |_| Wish::Stop);
+    assert_eq!(stopped.unwrap(), None);
+    let poisoned = Workbench {
+        source: &Waves { poison: true },
+        ..bench
+    };
+    let broke = trial(&mut begin(), 3, &poisoned, &watch, &mut |_| Wish::Continue);
+    assert!(matches!(broke.unwrap(), Some(Trial::Broke(_))));
 }

@@ -17,6 +17,9 @@ views = 1
 every = 2
 crops = 2
 stop = false
+
+[choice]
+steps = 2
 ";
 
 /// A folder with two mouse images, the checkpoint, and the small settings.
@@ -84,6 +87,10 @@ fn adapts_and_goes_on_after_an_interruption_to_the_same_bits() {
         serde_json::from_str(&run(&adapt("whole", &["--json", "--truth", "labels"]))).unwrap();
     assert_eq!(last["delivered_step"], 5);
     assert_eq!(last["stopped_by"], "end-of-schedule");
+    assert!(
+        last["verdict"].as_str().unwrap().contains("step 5"),
+        "{last}"
+    );
     let whole = folder.path().join("whole");
     for file in [
         "config.toml",

@@ -1,6 +1,8 @@
 //! What every registered model must do; the toy model in plain candle passes too.
 
 use candle_core::{DType, Device, Tensor};
+use selfadapt_core::adapt::AdaptLoop;
+use selfadapt_core::adapt::config::{AdaptConfig, BatchNorm};
 use selfadapt_core::dihedral::Dihedral;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::{Mode, ModelConfig};
@@ -238,4 +240,42 @@ fn norm(tensor: &Tensor) -> f64 {
         .map(|v| f64::from(*v).powi(2))
         .sum::<f64>()
         .sqrt()
+}
+
+#[test]
+fn clean_statistics_are_those_of_the_crops_as_they_are() {
+    for (name, config) in models() {
+        let settings = AdaptConfig {
+            batch: 2,
+            views: 1,
+            batch_norm: BatchNorm::Clean,
+            crop: config.input().divisor,
+            ..AdaptConfig::default()
+        };
+        let pretrained = weights(config.as_ref());
+        let mut adapting = AdaptLoop::new(config.as_ref(), &pretrained, &settings).unwrap();
+        let crops = images(config.as_ref(), 2);
+        adapting.step(&crops).unwrap();
+        // The weights that the step came to, with the statistics from before it, see the crops once.
+        let expected = adapting.student.params.fork().unwrap();
+        for (name, var) in expected.buffers() {
+            let before = pretrained.get(name).unwrap();
+            var.set(&before.as_detached_tensor()).unwrap();
+        }
+        let expected = Network::new(config.as_ref(), expected, Lend::Detached).unwrap();
+        expected.model.forward(&crops, Mode::Train).unwrap();
+        let buffers = expected.params.buffers();
+        for ((buffer, expected), (_, found)) in buffers.zip(adapting.student.params.buffers()) {
+            let apart = (expected.as_detached_tensor() - found.as_detached_tensor()).unwrap();
+            let apart = apart.abs().unwrap().flatten_all().unwrap();
+            let apart = apart.max(0).unwrap().to_scalar::<f32>().unwrap();
+            assert!(apart == 0., "{name} {buffer}: {apart}");
+            let moved = (pretrained.get(buffer).unwrap().as_detached_tensor()
+                - found.as_detached_tensor())
+            .unwrap();
+            let moved = moved.abs().unwrap().flatten_all().unwrap();
+            let moved = moved.max(0).unwrap().to_scalar::<f32>().unwrap();
+            assert!(moved > 0., "{name} {buffer} did not move");
+        }
+    }
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::adapt::{AdaptLoop, StepReport};
 use crate::adapt::config::{AdaptConfig, BatchNorm};
+use crate::adapt::{AdaptLoop, StepReport};
 use crate::crops::CropSampler;
 use crate::error::{Error, Result};
 use crate::run::{Look, Watch, Wish, Workbench};
@@ -191,6 +191,9 @@ mod tests {
         choice.by.push("mood".into());
         let trial = seen(0., 0., Verdict::Continue);
         let message = choice.score(&trial).unwrap_err().to_string();
-        assert!(message.contains("mood") && message.contains("shakiness"), "{message}");
+        assert!(
+            message.contains("mood") && message.contains("shakiness"),
+            "{message}"
+        );
     }
 }

@@ -137,16 +137,20 @@ impl Watch {
         let now = bench
             .probe
             .read(self.delivered(adapting), bench.decoder, batch)?;
-        Ok(Look {
-            step: adapting.steps_taken(),
-            drifts: self
-                .criteria
-                .iter()
-                .map(|criterion| (criterion.name(), criterion.drift(bench.initial, &now)))
+        Ok(self.compare(adapting.steps_taken(), bench.initial, &now))
+    }
+
+    /// What the criteria say of a reading after `step` steps.
+    pub fn compare(&self, step: usize, initial: &Reading, now: &Reading) -> Look {
+        let criteria = self.criteria.iter();
+        Look {
+            step,
+            drifts: criteria
+                .map(|criterion| (criterion.name(), criterion.drift(initial, now)))
                 .collect(),
             instances: now.instances.iter().map(crate::labels::Labels::count).sum(),
-            verdict: judge(&self.criteria, bench.initial, &now),
-        })
+            verdict: judge(&self.criteria, initial, now),
+        }
     }
 }
 

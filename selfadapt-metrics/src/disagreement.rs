@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn counts_what_only_one_side_has() {
-        let of = |pixels: &[u32]| vec![Labels::from_rows(1, pixels.len(), pixels.to_vec()).unwrap()];
+        let of =
+            |pixels: &[u32]| vec![Labels::from_rows(1, pixels.len(), pixels.to_vec()).unwrap()];
         let two = of(&[1, 1, 0, 2, 2, 0]);
         let one = of(&[1, 1, 0, 0, 0, 0]);
         assert_eq!(disagreement(&two, &one), 0.5);

@@ -38,9 +38,8 @@ mod tests {
     #[test]
     fn falls_where_views_come_to_agree() {
         let reading = |plain: &[u32], turned: &[u32]| {
-            let labels = |pixels: &[u32]| {
-                vec![Labels::from_rows(1, pixels.len(), pixels.to_vec()).unwrap()]
-            };
+            let labels =
+                |pixels: &[u32]| vec![Labels::from_rows(1, pixels.len(), pixels.to_vec()).unwrap()];
             Reading {
                 instances: labels(plain),
                 turned: labels(turned),

@@ -7,36 +7,33 @@ use selfadapt_core::adapt::{AdaptLoop, StepReport};
 use selfadapt_core::choice::{self, Decision, Mode, Trial};
 use selfadapt_core::error::Result;
 use selfadapt_core::params::ParamSet;
-use selfadapt_core::run::{Look, Wish, Workbench};
+use selfadapt_core::run::{Ending, Outcome, Workbench};
 use selfadapt_core::stop::Verdict;
 
-use super::interrupt::Stop;
-use super::progress::Progress;
-use super::record::{Line, ReadingLine, Record, TrialLine};
+use super::observe::Observer;
+use super::record::{Line, ReadingLine, TrialLine};
 use super::settings::RunConfig;
 use super::verdict::spoken;
 
-/// What the trials came to.
-pub enum Chosen {
-    /// A loop that has taken its trial's steps, what it did, and how it looked then.
-    Take(Box<AdaptLoop>, Vec<StepReport>, Look),
-    /// Keep the untouched model.
-    Keep,
-    /// The user asked to stop.
-    Interrupted,
+/// Where a run begins.
+pub enum Start {
+    /// With this loop: at its first step, or where its trial or an earlier part of the run left it.
+    Go(Box<AdaptLoop>),
+    /// It is over already.
+    Over(Outcome),
 }
 
 /// Tries every mode of `config.choice` and decides; the record and `notes` get the evidence.
 ///
 /// # Errors
-/// If a step or a look fails.
+/// If a step, a look or a file fails.
 pub fn choose(
     config: &RunConfig,
     pretrained: &ParamSet,
     bench: &Workbench,
-    (progress, record, stop): (&Progress, &mut Record, &Stop),
+    observer: &mut Observer,
     notes: &mut Vec<String>,
-) -> Result<Chosen> {
+) -> Result<Start> {
     let choice = &config.choice;
     let (mut trials, mut loops, mut times) = (Vec::new(), Vec::new(), Vec::new());
     for mode in &choice.modes {
@@ -44,29 +41,26 @@ pub fn choose(
         let settings = mode.settings(&config.adapt);
         let mut adapting = AdaptLoop::new(config.model.as_ref(), pretrained, &settings)?;
         let mut reports = Vec::new();
+        let mut stepped = |report: StepReport| {
+            observer.progress.tried(&report, name(mode));
+            reports.push(report);
+            observer.wish()
+        };
         let tried = choice::trial(
             &mut adapting,
             choice.steps,
             bench,
             &config.watch,
-            &mut |report| {
-                progress.tried(&report, name(mode));
-                reports.push(report);
-                if stop.is_set() {
-                    Wish::Stop
-                } else {
-                    Wish::Continue
-                }
-            },
+            &mut stepped,
         )?;
         let Some(trial) = tried else {
-            return Ok(Chosen::Interrupted);
+            return Ok(over(Ending::Interrupted, 0));
         };
         let (score, seconds) = (choice.score(&trial)?, began.elapsed().as_secs_f64());
-        let evidence = words(mode, choice.steps, &trial, score);
-        progress.say(&evidence);
+        let evidence = words(mode, choice.steps, &trial);
+        observer.progress.say(&evidence);
         notes.push(evidence);
-        record.push(&Line::Trial(TrialLine {
+        observer.record.push(&Line::Trial(TrialLine {
             mode: *mode,
             reading: match &trial {
                 Trial::Seen(look) => Some(ReadingLine::new(look, None)),
@@ -81,29 +75,39 @@ pub fn choose(
     }
     let decision = choice.decide(&trials)?;
     let taken = match decision {
-        Decision::Take(index) => times.get(index).copied().unwrap_or(0.),
-        Decision::Keep => 0.,
+        Decision::Take(index) => index,
+        Decision::Keep => usize::MAX,
     };
-    let seconds = times.iter().sum::<f64>() - taken;
-    let line = decision.clone();
-    record.push(&Line::Choice {
-        decision: line,
-        seconds,
+    let lost = |(_, seconds): (usize, &f64)| *seconds;
+    observer.record.push(&Line::Choice {
+        decision,
+        seconds: times
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != taken)
+            .map(lost)
+            .sum(),
     })?;
-    let Decision::Take(index) = decision else {
-        return Ok(Chosen::Keep);
+    let all = trials.into_iter().zip(loops).zip(&choice.modes);
+    let Some(((Trial::Seen(look), (adapting, reports)), mode)) = all.into_iter().nth(taken) else {
+        return Ok(over(Ending::Declined, choice.steps));
     };
-    let (adapting, reports) = loops.swap_remove(index);
-    match trials.swap_remove(index) {
-        Trial::Seen(look) => {
-            let taken = format!("going on with {}", name(&choice.modes[index]));
-            progress.say(&taken);
-            notes.push(taken);
-            Ok(Chosen::Take(Box::new(adapting), reports, look))
-        }
-        // A trial that broke has no score and is never taken.
-        Trial::Broke(_) => Ok(Chosen::Keep),
+    let told = format!("going on with {}", name(mode));
+    observer.progress.say(&told);
+    notes.push(told);
+    for report in &reports {
+        observer.stepped(report)?;
     }
+    observer.looked(&look, &adapting)?;
+    Ok(Start::Go(Box::new(adapting)))
+}
+
+fn over(ending: Ending, steps: usize) -> Start {
+    Start::Over(Outcome {
+        ending,
+        steps,
+        accepted: 0,
+    })
 }
 
 /// The mode that an earlier part of the run decided for.
@@ -127,32 +131,29 @@ pub fn name(mode: &Mode) -> &'static str {
 }
 
 /// What a trial showed, in a sentence.
-fn words(mode: &Mode, steps: usize, trial: &Trial, score: Option<f64>) -> String {
+fn words(mode: &Mode, steps: usize, trial: &Trial) -> String {
     let tried = format!("tried {steps} steps with {}", name(mode));
     let look = match trial {
         Trial::Seen(look) => look,
         Trial::Broke(reason) => return format!("{tried}: given up, {reason}"),
     };
-    let percent = |criterion: &str| {
+    let points = |criterion: &str| {
         let drift = look.drifts.get(criterion).copied().unwrap_or(f64::NAN);
-        format!("{:+.0} %", -100. * drift)
+        format!("{:+.0}", -100. * drift)
     };
-    match (look.verdict, score) {
-        (
-            Verdict::Crossed {
-                criterion,
-                drift,
-                threshold,
-            },
-            _,
-        ) => format!(
+    match look.verdict {
+        Verdict::Crossed {
+            criterion,
+            drift,
+            threshold,
+        } => format!(
             "{tried}: not trusted, {} reached {drift:.3} where {threshold} is allowed",
             spoken(criterion)
         ),
-        (Verdict::Continue, _) => format!(
-            "{tried}: cells found again in degraded images {}, in turned images {}",
-            percent("instability"),
-            percent("view-disagreement")
+        Verdict::Continue => format!(
+            "{tried}: the share of cells that are found again changed by {} points in degraded images and by {} in turned ones",
+            points("instability"),
+            points("view-disagreement")
         ),
     }
 }

@@ -1,10 +1,12 @@
 //! `selfadapt adapt`: a folder of unlabelled images and a model go in, a model that fits them comes out.
 
+mod choose;
 pub mod curves;
 pub mod deliver;
 pub mod folder;
 mod interrupt;
 pub mod manifest;
+mod observe;
 mod progress;
 pub mod record;
 mod resolve;
@@ -21,13 +23,14 @@ use candle_core::Device;
 use selfadapt_core::adapt::AdaptLoop;
 use selfadapt_core::crops::Cached;
 use selfadapt_core::monitor::Probe;
-use selfadapt_core::run::{self, Event, Wish, Workbench};
-use selfadapt_core::stop::Verdict;
+use selfadapt_core::run::{self, Workbench};
 
 use crate::failure::{Failure, Outcome};
 use crate::report;
+use choose::Start;
+use observe::Observer;
 use progress::Progress;
-use record::{Line, ReadingLine, Record};
+use record::Record;
 use resolve::Resolved;
 use settings::Preset;
 use source::Files;
@@ -74,7 +77,7 @@ pub struct Args {
     /// Seed of crops, augmentation and validation
     #[arg(long)]
     pub seed: Option<u64>,
-    /// The student's batch norm [default: train, or the config file's]
+    /// How to adapt [default: auto, or the config file's]
     #[arg(long, value_enum)]
     pub mode: Option<resolve::ModeWish>,
     /// Labels to score against along the run; the run never learns from them
@@ -123,8 +126,8 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let probe = Probe::choose(&source, adapt.crop, watch.crops, adapt.seed, &Device::Cpu)?;
     let decoder = config.model.decoder();
 
-    let mut adapting = AdaptLoop::new(config.model.as_ref(), &loaded.params, adapt)?;
-    let initial = probe.read(watch.delivered(&adapting), decoder.as_ref(), adapt.batch)?;
+    let base = AdaptLoop::new(config.model.as_ref(), &loaded.params, adapt)?;
+    let initial = probe.read(watch.delivered(&base), decoder.as_ref(), adapt.batch)?;
     notes.extend(verdict::doubts(&initial));
     let bench = Workbench {
         source: &source,
@@ -132,82 +135,63 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         decoder: decoder.as_ref(),
         initial: &initial,
     };
-    let score = |adapting: &AdaptLoop| {
-        truth
-            .as_ref()
-            .map(|truth| truth.score(watch.delivered(adapting)))
-            .transpose()
-    };
 
     // Only now is it a run: what was refused so far leaves nothing that would be taken for one.
     folder.write_text("config.toml", &config.to_toml()?)?;
-    let progress = Progress::new(adapt.steps);
-    let mut accepted = 0;
-    let mut record;
-    if let Some((state, before)) = &resumed {
-        adapting.restore(state)?;
-        accepted = *before;
-        record = Record::open(&folder.file("run.jsonl"), state.step())?;
-        progress.say(&format!("going on after step {}", state.step()));
-    } else {
-        record = Record::begin(&folder.file("run.jsonl"))?;
-        let look = watch.look(&adapting, &bench)?;
-        let scored = score(&adapting)?;
-        progress.look(&look, scored);
-        record.push(&Line::Reading(ReadingLine::new(&look, scored)))?;
-        folder.keep_snapshot(0, &loaded.params)?;
-    }
-
-    let stop = interrupt::watch()?;
-    let before = accepted;
-    let outcome = run::run(
-        &mut adapting,
-        &bench,
+    let path = folder.file("run.jsonl");
+    let mut observer = Observer {
+        folder: &folder,
+        snapshots: config.snapshots,
+        weights: &loaded.provenance.sha256,
         watch,
-        before,
-        args.budget,
-        &mut |event, adapting| {
-            match event {
-                Event::Stepped(report) => {
-                    record.push(&Line::Step(report.clone()))?;
-                    progress.step(report);
-                }
-                Event::Read(look) => {
-                    let scored = score(adapting)?;
-                    let within = look.verdict == Verdict::Continue || !watch.stop;
-                    if within {
-                        accepted = look.step;
-                    }
-                    record.push(&Line::Reading(ReadingLine::new(look, scored)))?;
-                    record.sync()?;
-                    folder.keep_snapshot(look.step, &watch.delivered(adapting).params)?;
-                    // A run that ends here and is killed before it delivers looks once more, and ends again.
-                    if within {
-                        folder.save_state(
-                            &adapting.state()?,
-                            accepted,
-                            &loaded.provenance.sha256,
-                        )?;
-                    }
-                    // Only now: until then the saved state may rest on a snapshot that goes.
-                    folder.thin_snapshots(accepted, config.snapshots)?;
-                    progress.look(look, scored);
-                }
-                Event::WentBack { step, reason } => {
-                    progress.say(&format!(
-                        "{reason}: back to step {step} with half the learning rate"
-                    ));
-                    record.push(&Line::WentBack { step, reason })?;
-                }
-            }
-            Ok(if stop.is_set() {
-                Wish::Stop
-            } else {
-                Wish::Continue
-            })
+        truth: truth.as_ref(),
+        record: match &resumed {
+            Some((state, _)) => Record::open(&path, state.step())?,
+            None => Record::begin(&path)?,
         },
-    )?;
-    progress.finish();
+        progress: Progress::new(adapt.steps),
+        stop: interrupt::watch()?,
+        accepted: resumed.as_ref().map_or(0, |(_, accepted)| *accepted),
+    };
+    let start = match &resumed {
+        Some((state, _)) => {
+            let mode = choose::recorded(&record::read(&path)?, &config.choice.modes);
+            let settings = mode.map_or(*adapt, |mode| mode.settings(adapt));
+            let mut adapting = AdaptLoop::new(config.model.as_ref(), &loaded.params, &settings)?;
+            adapting.restore(state)?;
+            let told = format!("going on after step {}", state.step());
+            observer.progress.say(&told);
+            Start::Go(Box::new(adapting))
+        }
+        None => {
+            observer.looked(&watch.compare(0, &initial, &initial), &base)?;
+            if config.choice.modes.is_empty() {
+                Start::Go(Box::new(base))
+            } else {
+                drop(base);
+                choose::choose(&config, &loaded.params, &bench, &mut observer, &mut notes)?
+            }
+        }
+    };
+    let outcome = match start {
+        Start::Go(mut adapting) => {
+            let budget = args
+                .budget
+                .map(|whole| whole.saturating_sub(began.elapsed()));
+            let accepted = observer.accepted;
+            run::run(
+                &mut adapting,
+                &bench,
+                watch,
+                accepted,
+                budget,
+                &mut |event, adapting| observer.event(event, adapting),
+            )?
+        }
+        Start::Over(outcome) => outcome,
+    };
+    observer.progress.finish();
+    drop(observer);
 
     let manifest = deliver::deliver(
         &folder,

@@ -36,6 +36,13 @@ impl Progress {
         ));
     }
 
+    /// A step of a trial was taken.
+    pub fn tried(&self, report: &StepReport, mode: &str) {
+        self.bar.set_position(report.step as u64);
+        let message = format!("trying {mode}, loss {:.4}", report.loss);
+        self.bar.set_message(message);
+    }
+
     /// The validation crops were looked at.
     pub fn look(&self, look: &Look, truth: Option<TruthLine>) {
         let drift = |name: &str| look.drifts.get(name).copied().unwrap_or(f64::NAN);
