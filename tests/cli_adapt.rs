@@ -20,6 +20,7 @@ stop = false
 
 [choice]
 steps = 2
+by = [\"inconsistency\"]
 ";
 
 /// A folder with two mouse images, the checkpoint, and the small settings.
@@ -138,6 +139,31 @@ fn adapts_and_goes_on_after_an_interruption_to_the_same_bits() {
         delivered(&folder.path().join("again")) == delivered(&whole),
         "config.toml is not the whole run"
     );
+}
+
+#[test]
+fn keeps_the_model_where_no_trial_improves_on_it() {
+    let Some(folder) = folder() else { return };
+    // A distance is never below zero, so no trial can be the better one.
+    let settings = SMALL.replace("inconsistency", "embedding-distance");
+    std::fs::write(folder.path().join("small.toml"), settings).unwrap();
+    let output = selfadapt(folder.path())
+        .args(adapt("run", &["--json"]))
+        .output()
+        .unwrap();
+    let last: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(last["delivered_step"], 0, "{last}");
+    assert_eq!(last["stopped_by"], "choice");
+    assert!(
+        last["verdict"].as_str().unwrap().starts_with("keep your model"),
+        "{last}"
+    );
+    let record = std::fs::read_to_string(folder.path().join("run/run.jsonl")).unwrap();
+    let kinds: Vec<String> = record
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].to_string())
+        .collect();
+    assert_eq!(kinds, ["\"reading\"", "\"trial\"", "\"trial\"", "\"choice\""]);
 }
 
 #[test]

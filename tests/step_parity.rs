@@ -62,7 +62,7 @@ fn a_step_equals_the_reference() {
             lambda: 0.5,
             l2sp: L2sp::Beta(1e-2),
         },
-        gate: GateConfig::default(),
+        gate: GateConfig::paper(),
         perturb: Perturb {
             enabled: false,
             ..Perturb::default()

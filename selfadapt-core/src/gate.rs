@@ -18,11 +18,10 @@ pub struct GateConfig {
     /// Regression: scalars whose spread is at most the moving average of this quantile (paper: 0.8).
     pub spread_quantile: f64,
     /// Classification: pixels whose winning class is at least as sure as the moving average of this
-    /// quantile of that class (ACTIS; 0.2).
+    /// quantile of that class (ACTIS; 0.2). 0, the default, admits every pixel: targets are probabilities and carry
+    /// their doubt themselves, while a limit for each class takes more from the border of the class that is less sure
+    /// everywhere, and moves the borders of cells (docs/calibration.md).
     pub confidence_quantile: f64,
-    /// Whether all classes share the lowest of their limits. A limit of its own keeps the less sure pixels of the
-    /// class that is less sure everywhere, and moves borders towards the other.
-    pub common: bool,
     /// Share of the old value that a moving average keeps at each step.
     pub momentum: f64,
 }
@@ -32,9 +31,18 @@ impl Default for GateConfig {
         Self {
             enabled: true,
             spread_quantile: 0.8,
-            confidence_quantile: 0.2,
-            common: false,
+            confidence_quantile: 0.,
             momentum: 0.99,
+        }
+    }
+}
+
+impl GateConfig {
+    /// As the paper and ACTIS have it: a class-wise limit for classification too.
+    pub fn paper() -> Self {
+        Self {
+            confidence_quantile: 0.2,
+            ..Self::default()
         }
     }
 }
@@ -91,6 +99,9 @@ impl ConfidenceGate {
             };
             masks.push(match head.kind {
                 _ if !self.config.enabled => everything(head, mean)?,
+                HeadKind::Classification if self.config.confidence_quantile == 0. => {
+                    everything(head, mean)?
+                }
                 HeadKind::Regression(_) => small_spread(&self.config, spread, thresholds)?,
                 HeadKind::Classification => sure_class(&self.config, mean, thresholds)?,
             });
@@ -217,12 +228,6 @@ fn sure_class(
             Ok(follow(threshold, seen as f32, config.momentum))
         })
         .collect::<Result<Vec<f32>>>()?;
-    let limits = if config.common {
-        let lowest = limits.iter().copied().fold(f32::INFINITY, f32::min);
-        vec![lowest; limits.len()]
-    } else {
-        limits
-    };
     let mask: Vec<f32> = winners
         .into_par_iter()
         .map(|(class, confidence)| f32::from(u8::from(confidence >= limits[usize::from(class)])))
@@ -281,7 +286,7 @@ mod tests {
 
     #[test]
     fn each_channel_and_class_has_its_own_quantile() {
-        let mut gate = ConfidenceGate::new(GateConfig::default(), &HEADS).unwrap();
+        let mut gate = ConfidenceGate::new(GateConfig::paper(), &HEADS).unwrap();
         let Masks(masks) = gate.admit(&HEADS, &ramp()).unwrap();
         // The 80th percentile of 0..9 is 7.2: eight of ten stay in either channel.
         assert_eq!(
@@ -295,10 +300,18 @@ mod tests {
     }
 
     #[test]
+    fn by_default_every_pixel_is_classified_and_unsteady_scalars_are_left_out() {
+        let mut gate = ConfidenceGate::new(GateConfig::default(), &HEADS).unwrap();
+        let Masks(masks) = gate.admit(&HEADS, &ramp()).unwrap();
+        assert_eq!(numbers(&masks[0]).iter().sum::<f32>(), 16.);
+        assert_eq!(numbers(&masks[1]), [1.; 10]);
+    }
+
+    #[test]
     fn thresholds_move_slowly() {
         let config = GateConfig {
             momentum: 0.9,
-            ..GateConfig::default()
+            ..GateConfig::paper()
         };
         let mut gate = ConfidenceGate::new(config, &HEADS).unwrap();
         gate.admit(&HEADS, &ramp()).unwrap();

@@ -139,7 +139,8 @@ fn words(mode: &Mode, steps: usize, trial: &Trial) -> String {
     };
     let points = |criterion: &str| {
         let drift = look.drifts.get(criterion).copied().unwrap_or(f64::NAN);
-        format!("{:+.0}", -100. * drift)
+        // Adding zero turns -0 into 0.
+        format!("{:+.0}", (-100. * drift).round() + 0.)
     };
     match look.verdict {
         Verdict::Crossed {

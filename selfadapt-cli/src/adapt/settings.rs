@@ -65,7 +65,7 @@ impl Preset {
                     lambda: 0.5,
                     l2sp: L2sp::Moderate,
                 },
-                gate: GateConfig::default(),
+                gate: GateConfig::paper(),
                 perturb: Perturb::default(),
                 ..AdaptConfig::default()
             },
