@@ -155,7 +155,10 @@ fn keeps_the_model_where_no_trial_improves_on_it() {
     assert_eq!(last["delivered_step"], 0, "{last}");
     assert_eq!(last["stopped_by"], "choice");
     assert!(
-        last["verdict"].as_str().unwrap().starts_with("keep your model"),
+        last["verdict"]
+            .as_str()
+            .unwrap()
+            .starts_with("keep your model"),
         "{last}"
     );
     let record = std::fs::read_to_string(folder.path().join("run/run.jsonl")).unwrap();
@@ -163,7 +166,10 @@ fn keeps_the_model_where_no_trial_improves_on_it() {
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].to_string())
         .collect();
-    assert_eq!(kinds, ["\"reading\"", "\"trial\"", "\"trial\"", "\"choice\""]);
+    assert_eq!(
+        kinds,
+        ["\"reading\"", "\"trial\"", "\"trial\"", "\"choice\""]
+    );
 }
 
 #[test]

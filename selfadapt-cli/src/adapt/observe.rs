@@ -67,7 +67,8 @@ impl Observer<'_> {
         // needs no state: a run that is killed before its first saved look begins anew.
         if within && look.step > 0 {
             let state = adapting.state()?;
-            self.folder.save_state(&state, self.accepted, self.weights)?;
+            self.folder
+                .save_state(&state, self.accepted, self.weights)?;
         }
         // Only now: until then the saved state may rest on a snapshot that goes.
         self.folder.thin_snapshots(self.accepted, self.snapshots)?;
