@@ -137,11 +137,8 @@ fn words(mode: &Mode, steps: usize, trial: &Trial) -> String {
         Trial::Seen(look) => look,
         Trial::Broke(reason) => return format!("{tried}: given up, {reason}"),
     };
-    let points = |criterion: &str| {
-        let drift = look.drifts.get(criterion).copied().unwrap_or(f64::NAN);
-        // Adding zero turns -0 into 0.
-        format!("{:+.0}", (-100. * drift).round() + 0.)
-    };
+    let drift = look.drifts.get("instability").copied().unwrap_or(f64::NAN);
+    let points = (-100. * drift).round();
     match look.verdict {
         Verdict::Crossed {
             criterion,
@@ -152,9 +149,9 @@ fn words(mode: &Mode, steps: usize, trial: &Trial) -> String {
             spoken(criterion)
         ),
         Verdict::Continue => format!(
-            "{tried}: the share of cells that are found again changed by {} points in degraded images and by {} in turned ones",
-            points("instability"),
-            points("view-disagreement")
+            "{tried}: of 100 cells, {:.0} {} are found again in degraded images than with the untouched model",
+            points.abs(),
+            if points < 0. { "fewer" } else { "more" }
         ),
     }
 }

@@ -85,7 +85,7 @@ impl Preset {
                 // The paper knows one mode.
                 Self::Paper => Vec::new(),
             },
-            by: vec!["instability".into(), "view-disagreement".into()],
+            by: vec!["instability".into()],
         }
     }
 
