@@ -114,6 +114,16 @@ fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
         )
         .into());
     }
+    let (config, loaded) = settle(args)?;
+    let folder = RunFolder::open(root)?;
+    Ok((folder, config, loaded, None))
+}
+
+/// Complete settings and the model of a new run. Writes nothing.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
     let over = args.config.as_deref().map(partial).transpose()?;
     // The command line wins over the file.
     let of_file = || Some(PathBuf::from(over.as_ref()?.get("weights")?.as_str()?));
@@ -156,8 +166,7 @@ fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
     io::inputs(&config.inputs, &[])?;
     config.adapt.check(config.model.as_ref())?;
     config.model.working_scale(config.sizing)?;
-    let folder = RunFolder::open(root)?;
-    Ok((folder, config, loaded, None))
+    Ok((config, loaded))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -203,6 +212,7 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
         let change = ("channels".to_owned(), channels.clone());
         config.model = settings::with(config.model.as_ref(), &[change])?;
     }
+    config.model = settings::with(config.model.as_ref(), &args.set)?;
     Ok(())
 }
 
