@@ -181,7 +181,7 @@ fn a_file_that_changed_since_its_first_use_is_refused() {
     };
     remove(&[]);
     assert_eq!(left(here), ["CP.origin.toml"]);
-    assert!(told(&["CP"]).contains("as fetched before"));
+    assert!(told(&["CP"]).contains("as recorded before"));
     remove(&["--forget"]);
     assert!(left(here).is_empty());
     assert!(told(&["CP"]).contains("recorded now"));

@@ -23,8 +23,8 @@ Examples:
 
 Every subcommand has its own examples: selfadapt segment --help.
 
-Settings, the first that says something wins: flags; adapt's --config FILE; adapt's --preset; the model's
-own. Environment variables name places and never settings: SELFADAPT_MODELS_PATH and
+Settings, the first that says something wins: flags; adapt's --config FILE; adapt's --preset; the model's \
+own. Environment variables name places and never settings of models: SELFADAPT_MODELS_PATH and \
 CELLPOSE_LOCAL_MODELS_PATH (folders of models), SELFADAPT_MODELS_URL and SELFADAPT_OFFLINE (models fetch)."
 )]
 pub struct Cli {

@@ -52,8 +52,8 @@ use source::Files;
 #[command(
     verbatim_doc_comment,
     after_help = "\
-Cellpose's own flags are understood: an existing command needs only its first word changed. What has no
-counterpart here is refused by name, never ignored. --diameter and --pretrained_model then default to
+Cellpose's own flags are understood: an existing command needs only its first word changed. What has no \
+counterpart here is refused by name, never ignored. --diameter and --pretrained_model then default to \
 Cellpose's 30 and cyto3, and the run goes to DIR/selfadapt unless --savedir names a folder."
 )]
 pub struct Args {

@@ -170,10 +170,10 @@ impl Plan {
             self.model.path.display(),
             self.model.format
         );
-        let plural = if self.images == 1 { "" } else { "s" };
         println!(
-            "images    {} image{plural}, seen at {:.3} of their size",
-            self.images, self.scale
+            "images    {}, seen at {:.3} of their size",
+            count(self.images, "image"),
+            self.scale
         );
         for reason in &self.left_out {
             println!("          left out: {reason}");
@@ -182,8 +182,9 @@ impl Plan {
             println!("diameter  {pixels} pixels");
         }
         println!(
-            "first     {} instances on {} validation crops by the untouched model",
-            self.instances, self.validation_crops
+            "first     {} on {} by the untouched model",
+            count(self.instances, "instance"),
+            count(self.validation_crops, "validation crop")
         );
         for doubt in &self.doubts {
             println!("          {doubt}");
@@ -196,8 +197,12 @@ impl Plan {
             );
         }
         println!(
-            "steps     at most {}, each of {} crops of {} pixels in {} views; a look every {}",
-            self.steps, self.crops_a_step, self.crop_pixels, self.views, self.steps_between_looks
+            "steps     at most {}, each of {} of {} pixels in {}; a look every {}",
+            self.steps,
+            count(self.crops_a_step, "crop"),
+            self.crop_pixels,
+            count(self.views, "view"),
+            count(self.steps_between_looks, "step")
         );
         if self.stops_at.is_empty() {
             println!("stops     after the last step only");
@@ -208,11 +213,11 @@ impl Plan {
         }
         let seconds = &self.seconds;
         println!(
-            "time      {:.1} s a step, {:.1} s a look: {} at most on {} threads",
+            "time      {:.1} s a step, {:.1} s a look: {} at most on {}",
             seconds.step,
             seconds.look,
             spoken(seconds.whole_run_at_most),
-            rayon::current_num_threads()
+            count(rayon::current_num_threads(), "thread")
         );
         match self.peak_mib {
             Some(peak) => println!(
@@ -223,6 +228,12 @@ impl Plan {
         }
         println!("disk      {} MiB at most", self.disk_mib);
     }
+}
+
+/// `1 image`, `2 images`.
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 /// A time as people say it.
@@ -241,7 +252,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_spoken() {
+    fn times_and_numbers_are_spoken() {
+        assert_eq!(count(1, "image"), "1 image");
         let spoken = [12., 240., 40_000.].map(spoken);
         assert_eq!(spoken, ["12 seconds", "4 minutes", "11.1 hours"]);
     }

@@ -107,13 +107,6 @@ fn resume(root: &Path) -> Result<Begun> {
 }
 
 fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
-    if root.join("config.toml").exists() {
-        return Err(Error::write(
-            root,
-            "there is a run in this folder already; go on with --resume, or choose another --out",
-        )
-        .into());
-    }
     let (config, loaded) = settle(args)?;
     let folder = RunFolder::open(root)?;
     Ok((folder, config, loaded, None))
@@ -124,6 +117,17 @@ fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
 /// # Errors
 /// As [`resolve`].
 pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
+    if let Some(root) = args
+        .out
+        .as_ref()
+        .filter(|root| root.join("config.toml").exists())
+    {
+        return Err(Error::write(
+            root,
+            "there is a run in this folder already; go on with --resume, or choose another --out",
+        )
+        .into());
+    }
     let over = args.config.as_deref().map(partial).transpose()?;
     // The command line wins over the file.
     let of_file = || Some(PathBuf::from(over.as_ref()?.get("weights")?.as_str()?));

@@ -285,7 +285,7 @@ mod tests {
         let near = |name| near(name, CATALOGUE.iter().map(|entry| entry.name));
         assert_eq!(near("cyto4")[0], "cyto");
         assert_eq!(near("Nuclei"), ["nuclei"]);
-        assert_eq!(near("2d_versatile_flou"), ["2D_versatile_fluo"]);
+        assert_eq!(near("2d_versatile_flou")[0], "2D_versatile_fluo");
         assert!(near("versatile").contains(&"2D_versatile_he"));
         assert!(near("banana").is_empty());
     }

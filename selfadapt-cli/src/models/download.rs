@@ -189,7 +189,13 @@ impl Download {
             let read = match body.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(read) => read,
-                Err(error) => return Err(Stop::Passing(cut(at, whole, &error.to_string()))),
+                Err(error) => {
+                    return Err(Stop::Passing(cut(
+                        at,
+                        whole,
+                        &transport::body_words(&error),
+                    )));
+                }
             };
             file.write_all(&buffer[..read])
                 .map_err(|error| self.disk(&error))?;

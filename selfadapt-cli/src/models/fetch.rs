@@ -30,7 +30,7 @@ Examples:
   selfadapt models fetch cyto3
   selfadapt models fetch cyto2 nuclei 2D_versatile_fluo
   SELFADAPT_MODELS_URL=https://mirror.example.org/models selfadapt models fetch cyto3
-  selfadapt models fetch cyto3 --to /shared/models     (for a cluster: then SELFADAPT_MODELS_PATH=/shared/models)
+  selfadapt models fetch cyto3 --to /shared/models
 
 Environment:
   SELFADAPT_MODELS_PATH   folder for models [default: ~/.selfadapt/models]
@@ -115,7 +115,7 @@ fn tell(fetched: &Fetched) {
     let Fetched { name, path, .. } = fetched;
     match (&fetched.origin, fetched.was_here) {
         (Some(origin), false) => println!(
-            "{name}: {} ({} bytes; digest {})",
+            "{name}: {} ({} bytes; {})",
             path.display(),
             origin.bytes,
             origin.checked.words()
@@ -237,7 +237,7 @@ fn file(
     Err(Failure::new(
         format!("{}: no source gave it\n{}", entry.name, refusals.join("\n")),
         format!(
-            "try later (what came so far is kept); or name another address in {MIRRORS}; or put the file {} into {} yourself",
+            "try later: a download that was cut goes on where it ended; or name another address in {MIRRORS}; or put the file {} into {} yourself",
             path.file_name().unwrap_or_default().to_string_lossy(),
             path.parent().unwrap_or(Path::new(".")).display()
         ),

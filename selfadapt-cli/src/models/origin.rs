@@ -40,9 +40,9 @@ impl Checked {
     /// For people.
     pub fn words(self) -> &'static str {
         match self {
-            Self::PublishedMd5 => "as published",
-            Self::Recorded => "as fetched before",
-            Self::FirstUse => "none is published, recorded now",
+            Self::PublishedMd5 => "MD5 as published",
+            Self::Recorded => "SHA-256 as recorded before",
+            Self::FirstUse => "SHA-256 recorded now, as no digest is published",
         }
     }
 }

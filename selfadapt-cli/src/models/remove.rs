@@ -80,7 +80,7 @@ fn not_ours(name: &str, elsewhere: Option<&Path>, own: &Path) -> Failure {
     match elsewhere {
         Some(path) => Failure::new(
             format!(
-                "{name}: lies in {}, which selfadapt did not write",
+                "{name}: lies in {}, outside of selfadapt's own folder",
                 path.display()
             ),
             "delete it there by hand if no other program needs it",

@@ -72,6 +72,18 @@ pub fn words(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Timeout(_) => "the server was silent for too long".into(),
         ureq::Error::HostNotFound => "there is no such host, or no network".into(),
+        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            "nobody answers at this address".into()
+        }
+        other if other.to_string().contains("lookup address") => {
+            "there is no such host, or no network".into()
+        }
         other => other.to_string(),
     }
+}
+
+/// A failure within a body in words.
+pub fn body_words(error: &std::io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.map_or_else(|| error.to_string(), words)
 }

@@ -33,8 +33,8 @@ Examples:
   selfadapt segment --model cyto2 --channels 2,1 --diameter 30 --out masks images/
   selfadapt segment --dir images --pretrained_model cyto2 --chan 2 --chan2 1 --diameter 30 --save_tif
 
-Cellpose's own flags are understood: an existing command needs only its first word changed. What has no
-counterpart here is refused by name, never ignored. --diameter and --pretrained_model then default to
+Cellpose's own flags are understood: an existing command needs only its first word changed. What has no \
+counterpart here is refused by name, never ignored. --diameter and --pretrained_model then default to \
 Cellpose's 30 and cyto3, and results go beside the images unless --savedir names a folder.")]
 pub struct Args {
     /// Images, folders of images, or patterns like "plate1/*.tif"
