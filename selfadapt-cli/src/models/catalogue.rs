@@ -224,7 +224,7 @@ impl Entry {
         match self.family {
             Family::Cellpose => self.file.to_owned(),
             Family::StarDist => format!("{}.zip", self.name),
-            Family::Mesmer => self.name.to_owned(),
+            Family::Mesmer => format!("{}.onnx", self.name),
         }
     }
 }

@@ -10,8 +10,9 @@ use serde::Serialize;
 use super::catalogue::{Digest, Entry, Family};
 use super::download::Download;
 use super::find;
-use super::origin::{self, Checked, Origin};
+use super::origin::{self, Origin};
 use super::places::{OWN, Places};
+use super::verify::accept;
 use crate::console;
 use crate::failure::{Failure, Outcome};
 
@@ -150,7 +151,7 @@ fn fetch(entry: &'static Entry, places: &Places, args: &Args) -> Result<Fetched,
         ));
     }
     if entry.family == Family::Mesmer {
-        return Err(mesmer(entry));
+        return Err(mesmer(entry, places));
     }
     let folder = match &args.to {
         Some(folder) => folder.clone(),
@@ -244,71 +245,6 @@ fn file(
     ))
 }
 
-/// Compares what came with what is known of the file. Anything wrong is thrown away.
-fn accept(
-    download: &Download,
-    path: &Path,
-    digest: Digest,
-    recorded: Option<&Origin>,
-) -> Result<(origin::Digests, Checked), String> {
-    let found = origin::digests(download.path()).map_err(|error| error.to_string())?;
-    let refuse = |reason: String| {
-        download.discard();
-        Err(reason)
-    };
-    if !looks_right(download.path(), path) {
-        return refuse(format!(
-            "what came is no {}: a page of the site perhaps",
-            kind(path)
-        ));
-    }
-    if let Digest::Md5(published) = digest {
-        if found.md5 != published {
-            return refuse(format!(
-                "expected the published MD5 {published}, found {}",
-                found.md5
-            ));
-        }
-        return Ok((found, Checked::PublishedMd5));
-    }
-    let Some(recorded) = recorded else {
-        return Ok((found, Checked::FirstUse));
-    };
-    if found.sha256 != recorded.sha256 {
-        return refuse(format!(
-            "expected SHA-256 {}, as recorded from {}, found {}; if the new file is to be trusted, remove {} first",
-            recorded.sha256,
-            recorded.source,
-            found.sha256,
-            origin::path(path).display()
-        ));
-    }
-    Ok((found, Checked::Recorded))
-}
-
-/// What a file of this name holds.
-fn kind(path: &Path) -> &'static str {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("npy") => "NumPy file",
-        Some("zip") => "zip archive",
-        _ => "torch file",
-    }
-}
-
-/// Whether the first bytes are those of such a file.
-fn looks_right(came: &Path, path: &Path) -> bool {
-    use std::io::Read;
-    let mut head = Vec::new();
-    let read = File::open(came).and_then(|file| file.take(8).read_to_end(&mut head));
-    let starts: &[&[u8]] = match kind(path) {
-        "NumPy file" => &[b"\x93NUMPY"],
-        "zip archive" => &[b"PK\x03\x04"],
-        // Archives since torch 1.6, and plain pickles before.
-        _ => &[b"PK\x03\x04", b"\x80\x02"],
-    };
-    read.is_ok() && starts.iter().any(|start| head.starts_with(start))
-}
-
 /// Addresses to which a file's name is added: the user's if given, else the package's own.
 fn sources(family: Family) -> Vec<String> {
     let given = std::env::var(MIRRORS).unwrap_or_default();
@@ -329,15 +265,22 @@ fn sources(family: Family) -> Vec<String> {
     }
 }
 
-/// DeepCell gives its models to people who registered, for a token.
-fn mesmer(entry: &Entry) -> Failure {
+/// DeepCell gives its models to people who registered, for a token, in a form that is read after conversion.
+fn mesmer(entry: &Entry, places: &Places) -> Failure {
+    let to = places.own.as_ref().map_or_else(
+        || entry.local(),
+        |own| own.join(entry.local()).display().to_string(),
+    );
     Failure::new(
         format!(
             "{}: DeepCell gives this model only to those who registered ({})",
             entry.name, entry.licence
         ),
-        "get a token at https://users.deepcell.org, then let DeepCell download the model once:\n\
-         pip install deepcell; DEEPCELL_ACCESS_TOKEN=... python -c \"from deepcell.applications import Mesmer; Mesmer()\"\n\
-         selfadapt finds it in ~/.deepcell/models/MultiplexSegmentation",
+        format!(
+            "get a token at https://users.deepcell.org, let DeepCell download the model once, and convert it:\n\
+             pip install deepcell tf2onnx\n\
+             DEEPCELL_ACCESS_TOKEN=... python -c \"from deepcell.applications import Mesmer; Mesmer()\"\n\
+             python -m tf2onnx.convert --saved-model ~/.deepcell/models/MultiplexSegmentation --opset 15 --output {to}"
+        ),
     )
 }

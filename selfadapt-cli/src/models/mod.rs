@@ -12,6 +12,7 @@ mod origin;
 pub mod places;
 mod remove;
 mod transport;
+mod verify;
 
 use crate::failure::{Failure, Outcome};
 

@@ -78,6 +78,10 @@ pub fn words(error: &ureq::Error) -> String {
         other if other.to_string().contains("lookup address") => {
             "there is no such host, or no network".into()
         }
+        other if other.to_string().contains("peer certificate") => format!(
+            "the server's certificate is not trusted ({other}); where a proxy of your institute signs with its own, name that \
+             in {CERTIFICATES}"
+        ),
         other => other.to_string(),
     }
 }
