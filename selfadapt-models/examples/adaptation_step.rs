@@ -6,6 +6,7 @@
 
 use std::error::Error;
 use std::io::Write;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use candle_core::backprop::GradStore;
@@ -22,6 +23,7 @@ use selfadapt_core::objective::{L2sp, Objective};
 use selfadapt_kernels::adamw::{AdamW, Settings, gradient_norm};
 use selfadapt_kernels::views::{Activation, View, ViewsMerge, turn};
 use selfadapt_models::format;
+use serde_json::{Value, json};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -97,22 +99,23 @@ impl Bench {
         Ok(gate.admit(heads, &self.label)?)
     }
 
-    /// Forward, loss and backward of the student; seconds until the loss is asked for, in it, and after it.
-    fn student(&mut self) -> Outcome<[f64; 3]> {
+    /// Forward, loss and backward of the student: the time until the loss is asked for, in it, and after it.
+    fn student(&mut self) -> Outcome<[Clocks; 3]> {
         let model = &self.adapting.student.model;
         let objective = self.adapting.config().objective;
-        let (mut asked, mut answered) = (0.0, 0.0);
-        let start = Instant::now();
+        let began = Clocks::now();
+        let (mut asked, mut answered) = (began, began);
         self.gradients = model.backward(&self.images, Mode::Train, &mut |output| {
-            asked = start.elapsed().as_secs_f64();
+            asked = Clocks::now();
             let loss = objective.consistency(model.heads(), output, &self.label, &self.masks)?;
-            answered = start.elapsed().as_secs_f64();
+            answered = Clocks::now();
             Ok(loss.0)
         })?;
+        let ended = Clocks::now();
         Ok([
-            asked,
-            answered - asked,
-            start.elapsed().as_secs_f64() - answered,
+            asked.since(began),
+            answered.since(asked),
+            ended.since(answered),
         ])
     }
 
@@ -157,37 +160,58 @@ impl Bench {
     }
 
     /// Runs one part; its seconds as JSON.
-    fn run(&mut self, part: &str) -> Outcome<serde_json::Value> {
+    fn run(&mut self, part: &str) -> Outcome<Value> {
         if !matches!(part, "step" | "memory") {
             self.prepare()?;
         }
-        let (wall, processor) = (Instant::now(), processor_seconds());
+        let began = Clocks::now();
         match part {
             "step" => drop(self.adapting.step(&self.images)?),
             "teacher" => drop(self.adapting.teacher.label(&self.images)?),
             "student" => {
-                let [forward, loss, backward] = self.student()?;
-                return Ok(
-                    serde_json::json!({"forward": forward, "loss": loss, "backward": backward}),
-                );
+                let [forward, loss, backward] = self.student()?.map(Clocks::json);
+                return Ok(json!({"forward": forward, "loss": loss, "backward": backward}));
             }
             "masks" => drop(self.gate()?),
             "optimiser" => self.optimise()?,
             "views" => self.merge()?,
             "augmentation" => {
                 let mut rng = ChaCha8Rng::seed_from_u64(0);
-                self.adapting
-                    .config()
-                    .perturb
-                    .apply(&self.images, &mut rng)?;
+                let perturb = self.adapting.config().perturb;
+                perturb.apply(&self.images, &mut rng)?;
             }
-            "memory" => return Ok(serde_json::json!({"memory": peak_mib()?})),
+            "memory" => return Ok(json!({"memory": peak_mib()?})),
             other => return Err(format!("no part is called {other:?}").into()),
         }
-        Ok(serde_json::json!({
-            "wall": wall.elapsed().as_secs_f64(),
-            "cpu": processor_seconds().zip(processor).map(|(after, before)| after - before),
-        }))
+        Ok(Clocks::now().since(began).json())
+    }
+}
+
+/// Seconds of wall and processor time, since some moment.
+#[derive(Clone, Copy)]
+struct Clocks {
+    wall: f64,
+    processor: f64,
+}
+
+impl Clocks {
+    fn now() -> Self {
+        static FIRST: OnceLock<Instant> = OnceLock::new();
+        Self {
+            wall: FIRST.get_or_init(Instant::now).elapsed().as_secs_f64(),
+            processor: processor_seconds().unwrap_or(f64::NAN),
+        }
+    }
+
+    fn since(self, start: Self) -> Self {
+        Self {
+            wall: self.wall - start.wall,
+            processor: self.processor - start.processor,
+        }
+    }
+
+    fn json(self) -> Value {
+        json!({"wall": self.wall, "cpu": self.processor})
     }
 }
 

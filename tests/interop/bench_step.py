@@ -31,6 +31,14 @@ images = torch.rand(batch, 2, crop, crop, generator=generator).to(memory_format=
 made = {}
 
 
+def clocks():
+    return time.perf_counter(), time.process_time()
+
+
+def between(start, end):
+    return {"wall": end[0] - start[0], "cpu": end[1] - start[1]}
+
+
 def prepare():
     """What the parts after the whole step work on."""
     if made:
@@ -53,16 +61,15 @@ def student():
     flow, _, probability = made["label"]
     of_flow, of_cells = made["masks"]
     adapting.opt.zero_grad(set_to_none=True)
-    start = time.perf_counter()
+    began = clocks()
     out = adapting.student(images)[0]
-    asked = time.perf_counter()
+    asked = clocks()
     regression = (of_flow * (out[:, :2].float() - flow) ** 2).sum() / of_flow.sum().clamp(min=1)
     cross = F.binary_cross_entropy_with_logits(out[:, 2:].float(), probability.float(), reduction="none")
     loss = adapting.lam * regression + (of_cells * cross).sum() / of_cells.sum().clamp(min=1)
-    answered = time.perf_counter()
+    answered = clocks()
     loss.backward()
-    end = time.perf_counter()
-    return {"forward": asked - start, "loss": answered - asked, "backward": end - answered}
+    return {"forward": between(began, asked), "loss": between(asked, answered), "backward": between(answered, clocks())}
 
 
 def optimiser():
@@ -88,6 +95,23 @@ def merge():
     return undone[:, :, :2].mean(0), undone[:, :, :2].std(0, unbiased=False)
 
 
+def peaks():
+    """What the machine can do at most: a matrix product, and a copy that no cache holds."""
+    a, b = torch.rand(2048, 2048), torch.rand(2048, 2048)
+    long, copy = torch.rand(1 << 26), torch.empty(1 << 26)
+
+    def best(run):
+        times = []
+        for _ in range(7):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    product, copying = best(lambda: torch.mm(a, b)), best(lambda: copy.copy_(long))
+    return {"gflops": 2 * 2048**3 / product / 1e9, "gigabytes": 2 * long.nbytes / copying / 1e9}
+
+
 PARTS = {
     "step": lambda: adapting.step(images, generator),
     "teacher": lambda: theirs.pseudo_labels(adapting.teacher, images, views),
@@ -103,13 +127,15 @@ for line in sys.stdin:
         found = {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     elif part == "versions":
         found = {"torch": torch.__version__}
+    elif part == "peaks":
+        found = peaks()
     elif part == "student":
         prepare()
         found = student()
     else:
         if part != "step":
             prepare()
-        wall, cpu = time.perf_counter(), time.process_time()
+        start = clocks()
         PARTS[part]()
-        found = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        found = between(start, clocks())
     print(json.dumps(found), flush=True)

@@ -35,6 +35,10 @@ pub struct Args {
     /// Views of the teacher
     #[arg(long, default_value_t = 8)]
     views: usize,
+    /// The machine has other work: PyTorch's threads sleep where they wait (by default they spin, which counts as
+    /// processor time and starves themselves); read the ratios of processor time
+    #[arg(long)]
+    busy: bool,
     /// Writes the numbers here as well
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -49,30 +53,31 @@ const KEEPS_BLOCKS: [(&str, &str); 3] = [
     ("MALLOC_TOP_PAD_", "268435456"),
 ];
 
-/// A row of the table: its title, the part that is asked for, and which of its numbers.
-const ROWS: [(&str, &str, &str, &str); 10] = [
-    ("step", "whole step", "step", "wall"),
-    ("step_cpu", "whole step, processor seconds", "step", "cpu"),
-    ("teacher", "teacher pass", "teacher", "wall"),
-    ("forward", "student forward", "student", "forward"),
-    ("backward", "student backward", "student", "backward"),
-    ("optimiser", "AdamW, L2-SP, EMA", "optimiser", "wall"),
-    ("loss", "loss", "student", "loss"),
-    ("masks", "masks", "masks", "wall"),
-    ("views", "views: turn, undo, merge", "views", "wall"),
-    (
-        "augmentation",
-        "strong augmentation",
-        "augmentation",
-        "wall",
-    ),
+/// A row of the table: its key, its title, the part that is asked for, and where in the answer it is.
+const ROWS: [(&str, &str, &str, &str); 9] = [
+    ("step", "whole step", "step", ""),
+    ("teacher", "teacher pass", "teacher", ""),
+    ("forward", "student forward", "student", "/forward"),
+    ("backward", "student backward", "student", "/backward"),
+    ("optimiser", "AdamW, L2-SP, EMA", "optimiser", ""),
+    ("loss", "loss", "student", "/loss"),
+    ("masks", "masks", "masks", ""),
+    ("views", "views: turn, undo, merge", "views", ""),
+    ("augmentation", "strong augmentation", "augmentation", ""),
 ];
 
-/// A pair of numbers, theirs and ours.
+/// One run of a part.
+#[derive(Clone, Copy)]
+struct Seconds {
+    wall: f64,
+    processor: f64,
+}
+
+/// A run on each side, one after the other.
 #[derive(Clone, Copy)]
 struct Pair {
-    theirs: f64,
-    ours: f64,
+    theirs: Seconds,
+    ours: Seconds,
 }
 
 pub fn run(args: Args) -> Outcome {
@@ -97,6 +102,7 @@ pub fn run(args: Args) -> Outcome {
     let theirs = |keeps_blocks: bool| {
         let mut command = real::script(&args.python, "bench_step.py");
         command.env("OMP_NUM_THREADS", args.threads.to_string());
+        command.envs(args.busy.then_some(("OMP_WAIT_POLICY", "passive")));
         command.envs(KEEPS_BLOCKS.into_iter().filter(|_| keeps_blocks));
         command.args([&script, &checkpoint]).args(&sizes);
         command.arg(args.threads.to_string());
@@ -104,12 +110,12 @@ pub fn run(args: Args) -> Outcome {
     };
     let (mut us, mut them) = (ours(args.threads)?, theirs(true)?);
     // Whole steps first, so that the peaks of memory are theirs alone.
-    let mut found: BTreeMap<(&str, &str), Vec<Pair>> = BTreeMap::new();
+    let mut found: BTreeMap<&str, Vec<Pair>> = BTreeMap::new();
     compare(&args, (&mut them, &mut us), "step", &mut found)?;
-    let memory = Pair {
-        theirs: them.number("memory", "memory")?,
-        ours: us.number("memory", "memory")?,
-    };
+    let memory = (
+        them.number("memory", "memory")?,
+        us.number("memory", "memory")?,
+    );
     for part in [
         "teacher",
         "student",
@@ -121,6 +127,7 @@ pub fn run(args: Args) -> Outcome {
         compare(&args, (&mut them, &mut us), part, &mut found)?;
     }
     let torch = them.ask("versions")?["torch"].clone();
+    let peaks = them.ask("peaks")?;
     drop(them);
     let default_memory = {
         let mut them = theirs(false)?;
@@ -141,73 +148,97 @@ pub fn run(args: Args) -> Outcome {
         torch.as_str().unwrap_or("?"),
         args.rounds
     );
-    println!("| part | PyTorch, ms | selfadapt, ms | ratio |\n| --- | ---: | ---: | ---: |");
+    println!("| part | PyTorch, ms | selfadapt, ms | ratio | ratio of processor time |");
+    println!("| --- | ---: | ---: | ---: | ---: |");
     let mut json = BTreeMap::new();
-    for (key, title, part, field) in ROWS {
-        let pairs = found.get(&(part, field)).map_or(&[][..], Vec::as_slice);
+    for (key, title, _, _) in ROWS {
+        let pairs = found.get(key).map_or(&[][..], Vec::as_slice);
         let of = |pick: fn(&Pair) -> f64| median(pairs.iter().map(pick).collect());
-        let (theirs, ours) = (of(|p| p.theirs), of(|p| p.ours));
-        let ratio = of(|p| p.ours / p.theirs);
+        let (theirs, ours) = (of(|p| p.theirs.wall), of(|p| p.ours.wall));
+        let ratio = of(|p| p.ours.wall / p.theirs.wall);
+        let processor = of(|p| p.ours.processor / p.theirs.processor);
         println!(
-            "| {title} | {:.1} | {:.1} | {ratio:.2} |",
+            "| {title} | {:.1} | {:.1} | {ratio:.2} | {processor:.2} |",
             1e3 * theirs,
             1e3 * ours
         );
+        let of_processor = [of(|p| p.theirs.processor), of(|p| p.ours.processor)];
         json.insert(format!("{key}_ratio"), json!(ratio));
+        json.insert(format!("{key}_processor_ratio"), json!(processor));
         json.insert(
             format!("{key}_seconds"),
-            json!({"theirs": theirs, "ours": ours}),
+            json!({"theirs": theirs, "ours": ours, "theirs_processor": of_processor[0], "ours_processor": of_processor[1]}),
         );
     }
-    let ratio = memory.ours / memory.theirs;
+    let ratio = memory.1 / memory.0;
     println!(
-        "| peak memory, MiB | {:.0} | {:.0} | {ratio:.2} |",
-        memory.theirs, memory.ours
+        "| peak memory, MiB | {:.0} | {:.0} | {ratio:.2} | |",
+        memory.0, memory.1
     );
     println!(
-        "| - against PyTorch's default allocator | {default_memory:.0} | {:.0} | {:.2} |",
-        memory.ours,
-        memory.ours / default_memory
+        "| - against PyTorch's default allocator | {default_memory:.0} | {:.0} | {:.2} | |",
+        memory.1,
+        memory.1 / default_memory
     );
     println!(
-        "\nOur step on 1 thread takes {scaling:.2} times as long as on {}.",
+        "\nPeaks, by PyTorch on {} threads: {:.0} GFLOP/s in a matrix product, {:.1} GB/s in a copy (read and write).",
+        args.threads,
+        peaks["gflops"].as_f64().unwrap_or(f64::NAN),
+        peaks["gigabytes"].as_f64().unwrap_or(f64::NAN)
+    );
+    println!(
+        "Our step on 1 thread takes {scaling:.2} times as long as on {}.",
         args.threads
     );
     json.insert("memory_ratio".into(), json!(ratio));
     json.insert(
         "memory_mib".into(),
-        json!({"theirs": memory.theirs, "theirs_default": default_memory, "ours": memory.ours}),
+        json!({"theirs": memory.0, "theirs_default": default_memory, "ours": memory.1}),
     );
     json.insert("thread_scaling".into(), json!(scaling));
+    json.insert("peaks".into(), peaks);
     json.insert(
         "settings".into(),
         json!({"batch": args.batch, "crop": args.crop, "views": args.views, "threads": args.threads,
-               "rounds": args.rounds, "torch": torch}),
+               "rounds": args.rounds, "busy": args.busy, "torch": torch}),
     );
     write(&args, &json!(json))
 }
 
-/// Runs a part on both sides in turn and files each of its numbers.
+/// Runs a part on both sides in turn and files what each row of it takes.
 fn compare<'a>(
     args: &Args,
     (them, us): (&mut Side, &mut Side),
-    part: &'a str,
-    found: &mut BTreeMap<(&'a str, &'a str), Vec<Pair>>,
+    part: &str,
+    found: &mut BTreeMap<&'a str, Vec<Pair>>,
 ) -> Outcome {
     // The first time makes buffers and kernels.
     them.ask(part)?;
     us.ask(part)?;
     for _ in 0..args.rounds {
         let (theirs, ours) = (them.ask(part)?, us.ask(part)?);
-        for (_, _, _, field) in ROWS.iter().filter(|row| row.2 == part) {
-            let number = |of: &Value| of.get(field).and_then(Value::as_f64);
-            if let (Some(theirs), Some(ours)) = (number(&theirs), number(&ours)) {
-                let pairs = found.entry((part, field)).or_default();
-                pairs.push(Pair { theirs, ours });
-            }
+        for (key, _, _, at) in ROWS.iter().filter(|row| row.2 == part) {
+            let pair = Pair {
+                theirs: seconds(&theirs, at)?,
+                ours: seconds(&ours, at)?,
+            };
+            found.entry(*key).or_default().push(pair);
         }
     }
     Ok(())
+}
+
+fn seconds(answer: &Value, at: &str) -> Outcome<Seconds> {
+    let number = |name: &str| {
+        let found = answer.pointer(&format!("{at}/{name}"));
+        found
+            .and_then(Value::as_f64)
+            .ok_or_else(|| format!("no number at {at}/{name} in {answer}"))
+    };
+    Ok(Seconds {
+        wall: number("wall")?,
+        processor: number("cpu")?,
+    })
 }
 
 /// How many times longer a step of ours takes on one thread.

@@ -2,7 +2,6 @@
 //!
 //! `cargo test --workspace --features selfadapt-kernels/cuda --test cuda` (all of the workspace, so that dependencies are
 //! the ones of every other build).
-#![cfg(feature = "cuda")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod adamw;
@@ -10,6 +9,7 @@ mod batch_norm;
 mod ema;
 mod emulator;
 mod follow_flows;
+mod machines;
 mod masked_loss;
 mod max_pool;
 mod programs;
