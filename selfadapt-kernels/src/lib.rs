@@ -5,6 +5,9 @@ pub mod batch_norm;
 pub mod blend;
 pub mod buffers;
 pub mod conv2d;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod device;
 pub mod ema;
 pub mod fill_holes;
 pub mod flow_error;

@@ -1,7 +1,9 @@
 //! Automation around the workspace: `cargo xtask ci` is the one check that everything must pass.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bench_segment;
+mod bench_side;
 mod calibrate;
 mod ci;
 mod interop;
@@ -31,6 +33,7 @@ enum Task {
     /// The house rules that no lint knows.
     Tidy,
     Interop(interop::Args),
+    Bench(bench::Args),
     BenchSegment(bench_segment::Args),
     Torture(torture::Args),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::Calibrate(args) => calibrate::run(&args),
         Task::Tidy => tidy::run(),
         Task::Interop(args) => interop::run(args),
+        Task::Bench(args) => bench::run(args),
         Task::BenchSegment(args) => bench_segment::run(args),
         Task::Torture(args) => torture::run(&args),
     };
