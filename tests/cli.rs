@@ -6,6 +6,7 @@ mod assets;
 mod browser;
 mod cli_adapt;
 mod cli_evaluate;
+mod cli_mesmer;
 mod cli_models;
 mod cli_report;
 mod cli_segment;

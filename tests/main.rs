@@ -13,6 +13,7 @@ mod fused;
 mod image_errors;
 mod images;
 mod layers;
+mod mesmer;
 mod metrics;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;

@@ -211,6 +211,9 @@ fn sizing(args: &Args, config: &RunConfig, loaded: &Loaded) -> Result<Sizing> {
         let images = io::inputs(&config.inputs, &[])?.images;
         super::scale::estimate(config.model.as_ref(), &loaded.params, &images)
     };
+    if let Some(micrometres) = args.pixel_size {
+        return Ok(Sizing::PixelSize(micrometres));
+    }
     match args.diameter.as_deref() {
         Some("auto") => estimate(),
         Some(text) => match text.parse::<f64>() {
@@ -229,8 +232,13 @@ fn sizing(args: &Args, config: &RunConfig, loaded: &Loaded) -> Result<Sizing> {
                 &images,
             )
         }
-        None if config.model.working_scale(Sizing::Native).is_ok() => Ok(Sizing::Native),
-        None => estimate(),
+        None => match config.model.working_scale(Sizing::Native) {
+            Ok(_) => Ok(Sizing::Native),
+            Err(missing) if config.model.working_scale(Sizing::Diameter(1.)).is_err() => {
+                Err(missing)
+            }
+            Err(_) => estimate(),
+        },
     }
 }
 
