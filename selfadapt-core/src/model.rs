@@ -185,6 +185,11 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
     /// If the image lacks a channel that the model needs.
     fn prepare(&self, image: &Image, scale: f64) -> Result<Tensor>;
 
+    /// The highest learning rate that suits the model where networks with norms learn at `usual`.
+    fn learning_rate(&self, usual: f64) -> f64 {
+        usual
+    }
+
     /// A copy.
     fn boxed(&self) -> Box<dyn ModelConfig>;
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 use selfadapt_core::adapt::LoopState;
 use selfadapt_core::adapt::config::BatchNorm;
+use selfadapt_core::choice::Choice;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io;
-use selfadapt_core::model::Sizing;
+use selfadapt_core::model::{ModelConfig, Sizing};
 use selfadapt_core::objective::L2sp;
 use selfadapt_models::format::{self, Loaded};
 
@@ -131,11 +132,12 @@ fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
         snapshots: 24,
         cache_mib: 512,
         adapt: args.preset.adapt(),
-        choice: args.preset.choice(),
+        choice: suited(args.preset.choice(), loaded.config.as_ref()),
         watch: args.preset.watch(),
         model: loaded.config.boxed(),
     };
     config.adapt.crop = loaded.config.input().crop;
+    config.adapt.learning_rate = loaded.config.learning_rate(config.adapt.learning_rate);
     if let (Some(path), Some(over)) = (&args.config, over) {
         config = config.overlaid(over).map_err(|e| Error::read(path, e))?;
     }
@@ -158,6 +160,14 @@ fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
     config.model.working_scale(config.sizing)?;
     let folder = RunFolder::open(root)?;
     Ok((folder, config, loaded, None))
+}
+
+/// With learning rates that suit the model.
+fn suited(mut choice: Choice, model: &dyn ModelConfig) -> Choice {
+    for mode in &mut choice.modes {
+        mode.learning_rate = model.learning_rate(mode.learning_rate);
+    }
+    choice
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -188,7 +198,7 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
         adapt.batch_norm = batch_norm;
         config.choice.modes.clear();
     } else if args.mode == Some(ModeWish::Auto) && config.choice.modes.is_empty() {
-        config.choice = Preset::Quick.choice();
+        config.choice = suited(Preset::Quick.choice(), config.model.as_ref());
     }
     adapt.gate.enabled &= !args.no_filter;
     adapt.perturb.enabled &= !args.no_strong;

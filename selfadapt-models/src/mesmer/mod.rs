@@ -257,6 +257,12 @@ impl ModelConfig for MesmerConfig {
         }))
     }
 
+    /// 1e-5 for 3e-4, which is what Mesmer was trained with. Its norms are folded into the convolutions, and so nothing
+    /// evens out what larger steps do: see docs/models/mesmer.md.
+    fn learning_rate(&self, usual: f64) -> f64 {
+        usual / 30.
+    }
+
     fn prepare(&self, image: &Image, scale: f64) -> Result<Tensor> {
         self.check()?;
         prepare::prepare(self, image, scale)
