@@ -10,6 +10,7 @@ mod cli_book;
 mod cli_comfort;
 mod cli_evaluate;
 mod cli_fetch;
+mod cli_mesmer;
 mod cli_models;
 mod cli_report;
 mod cli_segment;

@@ -14,6 +14,8 @@ mod image_errors;
 mod images;
 mod layers;
 mod library_example;
+mod mesmer;
+mod mesmer_files;
 mod metrics;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;

@@ -76,8 +76,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Mean cell diameter in pixels; without it the model's own, or an estimate
-    #[arg(long, value_name = "PIXELS|auto")]
+    #[arg(long, value_name = "PIXELS|auto", conflicts_with = "pixel_size")]
     pub diameter: Option<String>,
+    /// Width of a pixel in micrometres, for models that work at a fixed resolution
+    #[arg(long, value_name = "UM")]
+    pub pixel_size: Option<f64>,
     /// Channels to segment, as the model numbers them (Cellpose: 0 gray, 1 red, 2 green, 3 blue)
     #[arg(long, value_name = "CHAN,CHAN2", value_parser = crate::segment::settings::numbers)]
     pub channels: Option<serde_json::Value>,
