@@ -11,6 +11,7 @@ mod cli_report;
 mod cli_segment;
 #[cfg(unix)]
 mod cli_torture;
+mod stardist_cli;
 
 use std::path::Path;
 

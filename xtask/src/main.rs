@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench_segment;
+mod bench_stardist;
 mod calibrate;
 mod ci;
 mod interop;
@@ -32,6 +33,7 @@ enum Task {
     Tidy,
     Interop(interop::Args),
     BenchSegment(bench_segment::Args),
+    BenchStardist(bench_stardist::Args),
     Torture(torture::Args),
 }
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Interop(args) => interop::run(args),
         Task::BenchSegment(args) => bench_segment::run(args),
+        Task::BenchStardist(args) => bench_stardist::run(args),
         Task::Torture(args) => torture::run(&args),
     };
     match done {
