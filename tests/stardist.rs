@@ -217,3 +217,43 @@ fn tiles_do_not_show() {
         assert!(difference < most, "head {which} differs by {difference}");
     }
 }
+
+/// Labels at a given diameter are of the image's size, and those of the working image of its own.
+#[test]
+fn a_given_diameter_is_undone_in_the_labels() {
+    let Some(dir) = crate::assets::dir() else {
+        return;
+    };
+    let loaded = format::open(dir.join("stardist")).unwrap();
+    let config = config_of(&loaded);
+    let network = Network::new(&config, loaded.params, Lend::Detached).unwrap();
+    let image = image(&dir, "stardist_img2d");
+    let scale = config.working_scale(Sizing::Diameter(30.)).unwrap();
+    let prepared = config.prepare(&image, scale).unwrap();
+    let maps = predict(
+        &network,
+        &config.input(),
+        &prepared,
+        InferOptions::default(),
+    )
+    .unwrap();
+    let labels = config
+        .decoder_at(scale)
+        .decode(&maps, image.size())
+        .unwrap();
+    let (height, width) = image.size();
+    // Without what was mirrored beyond the image.
+    let [height, width] = [height, width].map(|side| (side as f64 * scale).round() as usize);
+    let decoder = config.decoder_at(1.);
+    let working = decoder.decode(&maps, (height, width)).unwrap();
+    assert_eq!(labels.size(), image.size());
+    assert_eq!(labels.count(), working.count());
+    let area = |labels: &Labels| labels.areas().iter().sum::<usize>() as f64;
+    let ratio = area(&working) / area(&labels) / (scale * scale);
+    assert!((0.97..1.03).contains(&ratio), "{ratio}");
+    let path = dir.join("data/stardist_img2d_masks.tif");
+    let truth = io::read_labels(path).unwrap();
+    let ap = average_precision(&truth, &labels, &[0.5]).unwrap()[0].ap;
+    println!("at diameter 30: AP@0.5 {ap}");
+    assert!(ap > 0.7, "{ap}");
+}

@@ -92,6 +92,9 @@ fn an_adapted_folder_is_segmented_with_as_the_run_is() {
     for model in ["run/adapted", "there.safetensors", "back"] {
         assert!(masks(model) == of_run, "{model}");
     }
+    // A size that is given works as one that the model has by itself.
+    let same = masks("back --diameter 40");
+    assert!(same == of_run);
     // Something was learned.
     run(here, "models convert plain before.safetensors");
     let bytes = |name: &str| std::fs::read(here.join(name)).unwrap();

@@ -253,7 +253,7 @@ fn decode(
     let start = Instant::now();
     let labels = run
         .config
-        .decoder()
+        .decoder_at(source.scale)
         .decode(prediction, source.image.size())?;
     seconds.decode = start.elapsed().as_secs_f64();
 

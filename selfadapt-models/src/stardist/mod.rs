@@ -287,6 +287,13 @@ impl ModelConfig for StarDistConfig {
         Box::new(StarDistDecoder::new(self.clone()))
     }
 
+    fn decoder_at(&self, scale: f64) -> Box<dyn InstanceDecoder> {
+        Box::new(StarDistDecoder::new(Self {
+            scale,
+            ..self.clone()
+        }))
+    }
+
     fn working_scale(&self, sizing: Sizing) -> Result<f64> {
         match sizing {
             Sizing::Native => Ok(self.scale),
