@@ -140,7 +140,7 @@ def trained(check, args):
         shutil.rmtree(folder, ignore_errors=True)
         tf.keras.utils.set_random_seed(number)
         model = quiet(StarDist2D, config, name=os.path.basename(folder), basedir=os.path.abspath(args.scratch))
-        quiet(model.train, prepared[2:], masks[2:], validation_data=(prepared[:2], masks[:2]), seed=number, verbose=0)
+        quiet(model.train, prepared[2:], masks[2:], validation_data=(prepared[:2], masks[:2]), seed=number)
         quiet(model.optimize_thresholds, prepared[:2], masks[:2])
         paths = []
         for path in args.images:
