@@ -17,6 +17,7 @@ mod cli_segment;
 #[cfg(unix)]
 mod cli_torture;
 mod http_server;
+mod stardist_cli;
 
 use std::path::Path;
 

@@ -21,6 +21,8 @@ mod metrics;
 mod npz;
 mod size_models;
 mod stardist;
+mod stardist_files;
+mod stardist_fused;
 mod step_parity;
 mod toy;
 mod weights;

@@ -155,6 +155,13 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The decoder of maps whose image was prepared at `scale`; 1 where labels of the working image are wanted. For
+    /// models whose maps hold lengths, or are not of the working image's size.
+    fn decoder_at(&self, scale: f64) -> Box<dyn InstanceDecoder> {
+        let _ = scale;
+        self.decoder()
+    }
+
     /// Working pixels per image pixel.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 mod bench;
 mod bench_segment;
 mod bench_side;
+mod bench_stardist;
 mod calibrate;
 mod ci;
 mod interop;
@@ -35,6 +36,7 @@ enum Task {
     Interop(interop::Args),
     Bench(bench::Args),
     BenchSegment(bench_segment::Args),
+    BenchStardist(bench_stardist::Args),
     Torture(torture::Args),
 }
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Task::Interop(args) => interop::run(args),
         Task::Bench(args) => bench::run(args),
         Task::BenchSegment(args) => bench_segment::run(args),
+        Task::BenchStardist(args) => bench_stardist::run(args),
         Task::Torture(args) => torture::run(&args),
     };
     match done {

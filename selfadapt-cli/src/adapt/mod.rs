@@ -149,7 +149,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let source = Cached::new(files, config.cache_mib << 20);
     let (watch, adapt) = (&config.watch, &config.adapt);
     let probe = Probe::choose(&source, adapt.crop, watch.crops, adapt.seed, &Device::Cpu)?;
-    let decoder = config.model.decoder();
+    let decoder = config.model.decoder_at(1.);
 
     let base = AdaptLoop::new(config.model.as_ref(), &loaded.params, adapt)?;
     let initial = probe.read(watch.delivered(&base), decoder.as_ref(), adapt.batch)?;
