@@ -5,12 +5,14 @@
 mod assets;
 mod browser;
 mod cli_adapt;
+mod cli_demo;
 mod cli_evaluate;
 mod cli_models;
 mod cli_report;
 mod cli_segment;
 #[cfg(unix)]
 mod cli_torture;
+mod cli_train;
 
 use std::path::Path;
 
@@ -65,6 +67,8 @@ fn help_of_every_subcommand() {
         ("help_models_convert", &["models", "convert", "--help"]),
         ("help_pick", &["pick", "--help"]),
         ("help_report", &["report", "--help"]),
+        ("help_train", &["train", "--help"]),
+        ("help_demo", &["demo", "--help"]),
     ] {
         assert_told!(name, told(here, arguments));
     }

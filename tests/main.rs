@@ -20,4 +20,5 @@ mod size_models;
 mod stardist;
 mod step_parity;
 mod toy;
+mod train;
 mod weights;

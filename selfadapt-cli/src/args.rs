@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::failure::{Failure, Outcome};
-use crate::{adapt, degrade, evaluate, models, pick, report, segment};
+use crate::{adapt, degrade, demo, evaluate, models, pick, report, segment, train};
 
 /// Segments cells and nuclei in microscopy images with pretrained models.
 ///
@@ -45,10 +45,12 @@ enum Command {
     Segment(Box<segment::Args>),
     Adapt(Box<adapt::Args>),
     Degrade(degrade::Args),
+    Demo(demo::Args),
     Evaluate(evaluate::Args),
     Models(models::Args),
     Pick(pick::Args),
     Report(report::Args),
+    Train(Box<train::Args>),
 }
 
 impl Cli {
@@ -58,10 +60,12 @@ impl Cli {
             Command::Segment(args) => segment::run(*args),
             Command::Adapt(args) => adapt::run(*args),
             Command::Degrade(args) => degrade::run(args),
+            Command::Demo(args) => demo::run(args),
             Command::Evaluate(args) => evaluate::run(args),
             Command::Models(args) => models::run(args),
             Command::Pick(args) => pick::run(args),
             Command::Report(args) => report::run(args),
+            Command::Train(args) => train::run(*args),
         }
     }
 }

@@ -6,12 +6,14 @@ mod adapt;
 mod args;
 mod console;
 mod degrade;
+mod demo;
 mod evaluate;
 mod failure;
 mod models;
 mod pick;
 mod report;
 mod segment;
+mod train;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;

@@ -14,6 +14,7 @@ use crate::image::Image;
 use crate::labels::Labels;
 use crate::maps::Prediction;
 use crate::params::Role;
+use crate::supervise::Supervision;
 
 /// Which statistics batch norm uses in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +145,11 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
 
     /// The decoder with this configuration's thresholds.
     fn decoder(&self) -> Box<dyn InstanceDecoder>;
+
+    /// How the model learns from labels, where it can.
+    fn supervision(&self) -> Option<Box<dyn Supervision>> {
+        None
+    }
 
     /// Working pixels per image pixel.
     ///

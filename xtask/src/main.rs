@@ -9,6 +9,7 @@ mod real;
 mod steps;
 mod tidy;
 mod torture;
+mod train_demo;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ enum Task {
     Interop(interop::Args),
     BenchSegment(bench_segment::Args),
     Torture(torture::Args),
+    TrainDemo(train_demo::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Task::Interop(args) => interop::run(args),
         Task::BenchSegment(args) => bench_segment::run(args),
         Task::Torture(args) => torture::run(&args),
+        Task::TrainDemo(args) => train_demo::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
