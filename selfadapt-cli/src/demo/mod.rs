@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use selfadapt_core::error::{Error, Result};
-use selfadapt_core::io::{outputs, tiff};
+use selfadapt_core::io::{self, outputs, tiff};
 
 use crate::failure::{Failure, Outcome};
 use draw::Domain;
@@ -51,6 +51,9 @@ pub struct Args {
     /// Steps of the adaptation [default: those of `selfadapt adapt`]
     #[arg(long)]
     steps: Option<usize>,
+    /// Adapt to another kind of image: a file of the numbers (TOML) that docs/demo.md lists
+    #[arg(long, value_name = "FILE")]
+    domain: Option<PathBuf>,
     /// Only draw labelled images of this kind, and stop
     #[arg(long, value_enum, value_name = "KIND")]
     draw: Option<Kind>,
@@ -87,20 +90,31 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
             "choose another one with --out, or delete it",
         ));
     }
+    let shifted = match &args.domain {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+            toml::from_str(&text).map_err(|e| Error::read(path, e))?
+        }
+        None => Domain::SHIFTED,
+    };
     if let Some(kind) = args.draw {
         let domain = match kind {
             Kind::Source => Domain::SOURCE,
-            Kind::Shifted => Domain::SHIFTED,
+            Kind::Shifted => shifted,
         };
         write_set(out, &domain, &args, args.images, 0, true)?;
         return Ok(Outcome::Fine);
     }
-    let shifted = Domain::SHIFTED;
     write_set(&out.join("images"), &shifted, &args, args.images, 0, false)?;
     let held_out = out.join("held-out");
     write_set(&held_out, &shifted, &args, HELD_OUT, args.images, true)?;
     let model = out.join("model.safetensors");
-    selfadapt_core::io::atomic::write_bytes(&model, MODEL)?;
+    io::atomic::write_bytes(&model, MODEL)?;
+
+    // The images are smaller than the crops that a Cellpose model is usually adapted on.
+    let settings = out.join("settings.toml");
+    let text = format!("[adapt]\ncrop = {}\n", crop(args.side));
+    io::atomic::write_bytes(&settings, text.as_bytes())?;
 
     let script = Script::new(args.json)?;
     let (before, after, run) = (out.join("before"), out.join("after"), out.join("run"));
@@ -110,7 +124,8 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         out.join("images").display()
     ));
     script.segment(&model, &before, &held_out)?;
-    script.adapt(&model, &run, &out.join("images"), args.seed, args.steps)?;
+    let images = out.join("images");
+    script.adapt(&model, &run, &images, &settings, args.seed, args.steps)?;
     script.segment(&run, &after, &held_out)?;
     let scored = [
         script.score(&before, &held_out)?,
@@ -130,6 +145,12 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         println!("{found}");
     }
     Ok(Outcome::Fine)
+}
+
+/// Side of a crop that fits into an image of `side` pixels at the small model's scale, a multiple of 16.
+fn crop(side: usize) -> usize {
+    const WORKING: (usize, usize) = (2, 3);
+    (side * WORKING.0 / WORKING.1 / 16 * 16).min(160)
 }
 
 /// What the demonstration came to.

@@ -65,6 +65,7 @@ impl Script {
         model: &Path,
         out: &Path,
         images: &Path,
+        config: &Path,
         seed: u64,
         steps: Option<usize>,
     ) -> Result<(), Failure> {
@@ -72,6 +73,8 @@ impl Script {
         let mut arguments = vec![
             OsStr::new("--model"),
             model.as_os_str(),
+            OsStr::new("--config"),
+            config.as_os_str(),
             OsStr::new("--out"),
             out.as_os_str(),
         ];

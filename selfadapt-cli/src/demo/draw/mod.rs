@@ -8,6 +8,7 @@ use ndarray::{Array2, Array3};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use selfadapt_core::labels::Labels;
+use serde::Deserialize;
 
 /// An image of two channels (cytoplasm, nuclei) `[2, side, side]` as a camera counts it, and its cells.
 pub struct Drawn {
@@ -16,7 +17,10 @@ pub struct Drawn {
 }
 
 /// What sets one microscope, stain and kind of cell apart from another. Lengths are in pixels.
-#[derive(Clone, Copy, Debug, PartialEq)]
+///
+/// What a file leaves out is as in [`Domain::SHIFTED`].
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Domain {
     /// Mean diameter of a cell.
     pub diameter: f32,
@@ -66,6 +70,12 @@ pub struct Domain {
     pub photons: f32,
     /// Standard deviation of the camera's own noise, in photons.
     pub read_noise: f32,
+}
+
+impl Default for Domain {
+    fn default() -> Self {
+        Self::SHIFTED
+    }
 }
 
 impl Domain {
