@@ -21,7 +21,7 @@ pub struct Args {
     #[arg(long, default_value_t = 48)]
     images: usize,
     /// Epochs
-    #[arg(long, default_value_t = 110)]
+    #[arg(long, default_value_t = 104)]
     epochs: usize,
     /// Leave the program's model as it is, and only write it below the target folder
     #[arg(long)]
@@ -70,6 +70,8 @@ pub fn run(args: &Args) -> Outcome {
                 "96",
                 "--seed",
                 "1",
+                "--crops-per-epoch",
+                "24",
                 "--epochs",
                 &epochs,
             ],
