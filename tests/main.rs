@@ -25,4 +25,5 @@ mod stardist_files;
 mod stardist_fused;
 mod step_parity;
 mod toy;
+mod train;
 mod weights;

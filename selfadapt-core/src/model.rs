@@ -14,6 +14,7 @@ use crate::image::Image;
 use crate::labels::Labels;
 use crate::maps::Prediction;
 use crate::params::Role;
+use crate::supervise::Supervision;
 
 /// Which statistics batch norm uses in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +161,11 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
     fn decoder_at(&self, scale: f64) -> Box<dyn InstanceDecoder> {
         let _ = scale;
         self.decoder()
+    }
+
+    /// How the model learns from labels, where it can.
+    fn supervision(&self) -> Option<Box<dyn Supervision>> {
+        None
     }
 
     /// Working pixels per image pixel.

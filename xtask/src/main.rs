@@ -12,6 +12,7 @@ mod real;
 mod steps;
 mod tidy;
 mod torture;
+mod train_demo;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ enum Task {
     BenchSegment(bench_segment::Args),
     BenchStardist(bench_stardist::Args),
     Torture(torture::Args),
+    TrainDemo(train_demo::Args),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Task::BenchSegment(args) => bench_segment::run(args),
         Task::BenchStardist(args) => bench_stardist::run(args),
         Task::Torture(args) => torture::run(&args),
+        Task::TrainDemo(args) => train_demo::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@ mod choose;
 pub mod curves;
 pub mod deliver;
 pub mod folder;
-mod interrupt;
+pub mod interrupt;
 pub mod manifest;
 mod observe;
 mod plan;
