@@ -14,6 +14,7 @@ use crate::image::Image;
 use crate::labels::Labels;
 use crate::maps::Prediction;
 use crate::params::Role;
+use crate::supervise::Supervision;
 
 /// Which statistics batch norm uses in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +154,18 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
     /// name that its results bear.
     fn other_decoders(&self) -> Vec<(&'static str, Box<dyn InstanceDecoder>)> {
         Vec::new()
+    }
+
+    /// The decoder of maps whose image was prepared at `scale`; 1 where labels of the working image are wanted. For
+    /// models whose maps hold lengths, or are not of the working image's size.
+    fn decoder_at(&self, scale: f64) -> Box<dyn InstanceDecoder> {
+        let _ = scale;
+        self.decoder()
+    }
+
+    /// How the model learns from labels, where it can.
+    fn supervision(&self) -> Option<Box<dyn Supervision>> {
+        None
     }
 
     /// Working pixels per image pixel.

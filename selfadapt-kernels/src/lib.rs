@@ -6,6 +6,9 @@ pub mod blend;
 pub mod buffers;
 pub mod clahe;
 pub mod conv2d;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+pub mod device;
 pub mod ema;
 pub mod fill_holes;
 pub mod flow_error;

@@ -110,7 +110,21 @@ fn resume(root: &Path) -> Result<Begun> {
 }
 
 fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
-    if root.join("config.toml").exists() {
+    let (config, loaded) = settle(args)?;
+    let folder = RunFolder::open(root)?;
+    Ok((folder, config, loaded, None))
+}
+
+/// Complete settings and the model of a new run. Writes nothing.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
+    if let Some(root) = args
+        .out
+        .as_ref()
+        .filter(|root| root.join("config.toml").exists())
+    {
         return Err(Error::write(
             root,
             "there is a run in this folder already; go on with --resume, or choose another --out",
@@ -160,8 +174,7 @@ fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
     io::inputs(&config.inputs, &[])?;
     config.adapt.check(config.model.as_ref())?;
     config.model.working_scale(config.sizing)?;
-    let folder = RunFolder::open(root)?;
-    Ok((folder, config, loaded, None))
+    Ok((config, loaded))
 }
 
 /// With learning rates that suit the model.
@@ -216,6 +229,7 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
         let change = ("channels".to_owned(), channels.clone());
         config.model = settings::with(config.model.as_ref(), &[change])?;
     }
+    config.model = settings::with(config.model.as_ref(), &args.set)?;
     Ok(())
 }
 

@@ -258,7 +258,8 @@ fn decode(
     let mut seconds = source.seconds;
     let start = Instant::now();
     let size = source.image.size();
-    let labels = run.config.decoder().decode(prediction, size)?;
+    let decoder = run.config.decoder_at(source.scale);
+    let labels = decoder.decode(prediction, size)?;
     let others = run
         .config
         .other_decoders()
