@@ -14,6 +14,7 @@ use crate::image::Image;
 use crate::labels::Labels;
 use crate::maps::Prediction;
 use crate::params::Role;
+use crate::perturb::Perturb;
 
 /// Which statistics batch norm uses in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +151,11 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
     fn decoder_at(&self, scale: f64) -> Box<dyn InstanceDecoder> {
         let _ = scale;
         self.decoder()
+    }
+
+    /// How strongly crops are degraded for the student by default: within what the network saw in its own training.
+    fn perturb(&self) -> Perturb {
+        Perturb::default()
     }
 
     /// Working pixels per image pixel.

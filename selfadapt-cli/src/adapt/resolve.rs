@@ -136,6 +136,7 @@ fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
         model: loaded.config.boxed(),
     };
     config.adapt.crop = loaded.config.input().crop;
+    config.adapt.perturb = loaded.config.perturb();
     if let (Some(path), Some(over)) = (&args.config, over) {
         config = config.overlaid(over).map_err(|e| Error::read(path, e))?;
     }
