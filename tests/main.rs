@@ -13,6 +13,9 @@ mod fused;
 mod image_errors;
 mod images;
 mod layers;
+mod library_example;
+mod mesmer;
+mod mesmer_files;
 mod metrics;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;
@@ -22,4 +25,5 @@ mod stardist_files;
 mod stardist_fused;
 mod step_parity;
 mod toy;
+mod train;
 mod weights;
