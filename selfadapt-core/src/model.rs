@@ -14,6 +14,7 @@ use crate::image::Image;
 use crate::labels::Labels;
 use crate::maps::Prediction;
 use crate::params::Role;
+use crate::perturb::Perturb;
 use crate::supervise::Supervision;
 
 /// Which statistics batch norm uses in a forward pass.
@@ -161,6 +162,11 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
     fn decoder_at(&self, scale: f64) -> Box<dyn InstanceDecoder> {
         let _ = scale;
         self.decoder()
+    }
+
+    /// How strongly crops are degraded for the student by default: within what the network saw in its own training.
+    fn perturb(&self) -> Perturb {
+        Perturb::default()
     }
 
     /// How the model learns from labels, where it can.
