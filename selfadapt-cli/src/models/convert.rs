@@ -16,6 +16,10 @@ use crate::failure::{Failure, Outcome};
 /// A name that ends in .safetensors gives a safetensors file with the model's settings inside; any other
 /// name gives a file that the model's own package opens.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  selfadapt models convert cyto3 cyto3.safetensors
+  selfadapt models convert cyto3.safetensors cyto3-for-cellpose")]
 pub struct Args {
     /// A model file, a model folder, or a name
     #[arg(value_name = "PATH_OR_NAME")]
