@@ -23,9 +23,10 @@ const HELD_OUT: usize = 8;
 
 /// See it work, in a minute, with nothing to download.
 ///
-/// Draws images of cells as another microscope would show them, and segments them with a small model that comes with
-/// the program and knows only its own kind of image. Then adapts the model to the images, without their labels, and
-/// segments again. The labels are used at the end, to score images that were not adapted to.
+/// Draws images of cells as another microscope would show them, and segments them with a small
+/// model that comes with the program and knows only its own kind of image. Then adapts the model to
+/// the images, without their labels, and segments again. The labels are used at the end, to score
+/// images that were not adapted to.
 ///
 /// Examples:
 ///   selfadapt demo
