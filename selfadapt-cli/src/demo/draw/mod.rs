@@ -150,3 +150,57 @@ pub fn draw(domain: &Domain, side: usize, seed: u64, index: usize) -> Drawn {
         labels: Labels::new(labels),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_repeat_with_their_seed_and_number() {
+        let drawn = |seed, index| draw(&Domain::SHIFTED, 96, seed, index).image;
+        assert_eq!(drawn(3, 1), drawn(3, 1));
+        assert_ne!(drawn(3, 1), drawn(3, 2));
+        assert_ne!(drawn(3, 1), drawn(4, 1));
+    }
+
+    #[test]
+    fn cells_are_many_touch_and_have_the_size_that_was_asked_for() {
+        for domain in [Domain::SOURCE, Domain::SHIFTED] {
+            let drawn = draw(&domain, 256, 0, 0);
+            let labels = drawn.labels.pixels();
+            let count = drawn.labels.count();
+            assert!((30..120).contains(&count), "{count} cells");
+            let touching = labels
+                .windows([1, 2])
+                .into_iter()
+                .filter(|pair| {
+                    let (left, right) = (pair[[0, 0]], pair[[0, 1]]);
+                    left != right && left * right != 0
+                })
+                .count();
+            assert!(touching > 50, "{touching} pixels of contact");
+            let mut areas = drawn.labels.areas();
+            areas.sort_unstable();
+            let disc = std::f32::consts::PI * (domain.diameter / 2.).powi(2);
+            let ratio = areas[count / 2] as f32 / disc;
+            // Neighbours and the image's edge take something of a cell.
+            assert!((0.5..1.2).contains(&ratio), "{ratio} of a disc");
+            // The camera is neither blind nor blinded.
+            let brightest = drawn.image.iter().max().copied().unwrap_or(0);
+            assert!((300..65_535).contains(&brightest), "{brightest}");
+        }
+    }
+
+    #[test]
+    fn a_file_says_only_what_differs() {
+        let domain: Domain = toml::from_str("blur = 2.5").unwrap();
+        assert_eq!(
+            domain,
+            Domain {
+                blur: 2.5,
+                ..Domain::SHIFTED
+            }
+        );
+        assert!(toml::from_str::<Domain>("blurr = 2.5").is_err());
+    }
+}
