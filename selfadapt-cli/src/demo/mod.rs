@@ -92,10 +92,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         ));
     }
     let shifted = match &args.domain {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
-            toml::from_str(&text).map_err(|e| Error::read(path, e))?
-        }
+        Some(path) => read_domain(path)?,
         None => Domain::SHIFTED,
     };
     if let Some(kind) = args.draw {
@@ -146,6 +143,14 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         println!("{found}");
     }
     Ok(Outcome::Fine)
+}
+
+/// A kind of image from a file of its numbers.
+fn read_domain(path: &Path) -> Result<Domain> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+    let domain: Domain = toml::from_str(&text).map_err(|e| Error::read(path, e))?;
+    domain.check().map_err(|e| Error::read(path, e))?;
+    Ok(domain)
 }
 
 /// Side of a crop that fits into an image of `side` pixels at the small model's scale, a multiple of 16.
