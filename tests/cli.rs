@@ -8,14 +8,18 @@ mod browser;
 mod cli_adapt;
 mod cli_book;
 mod cli_comfort;
+mod cli_demo;
 mod cli_evaluate;
 mod cli_fetch;
+mod cli_mesmer;
 mod cli_models;
 mod cli_report;
 mod cli_segment;
 #[cfg(unix)]
 mod cli_torture;
+mod cli_train;
 mod http_server;
+mod stardist_cli;
 
 use std::path::Path;
 
@@ -88,6 +92,8 @@ fn help_of_every_subcommand() {
         ("help_doctor", &["doctor", "--help"]),
         ("help_completions", &["completions", "--help"]),
         ("help_man", &["man", "--help"]),
+        ("help_train", &["train", "--help"]),
+        ("help_demo", &["demo", "--help"]),
     ] {
         assert_told!(name, told(here, arguments));
     }

@@ -14,11 +14,16 @@ mod image_errors;
 mod images;
 mod layers;
 mod library_example;
+mod mesmer;
+mod mesmer_files;
 mod metrics;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;
 mod size_models;
 mod stardist;
+mod stardist_files;
+mod stardist_fused;
 mod step_parity;
 mod toy;
+mod train;
 mod weights;

@@ -5,7 +5,9 @@ use std::num::NonZeroUsize;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::failure::{Failure, Outcome};
-use crate::{adapt, completions, degrade, doctor, evaluate, models, pick, report, segment};
+use crate::{
+    adapt, completions, degrade, demo, doctor, evaluate, models, pick, report, segment, train,
+};
 
 /// Segments cells and nuclei in microscopy images with pretrained models, and adapts these to unlabelled images.
 ///
@@ -60,6 +62,7 @@ enum Command {
     Segment(Box<segment::Args>),
     Adapt(Box<adapt::Args>),
     Degrade(degrade::Args),
+    Demo(demo::Args),
     Evaluate(evaluate::Args),
     Models(models::Args),
     Pick(pick::Args),
@@ -67,6 +70,7 @@ enum Command {
     Doctor(doctor::Args),
     Completions(completions::Completions),
     Man(completions::Man),
+    Train(Box<train::Args>),
 }
 
 impl Cli {
@@ -76,6 +80,7 @@ impl Cli {
             Command::Segment(args) => segment::run(*args),
             Command::Adapt(args) => adapt::run(*args),
             Command::Degrade(args) => degrade::run(args),
+            Command::Demo(args) => demo::run(args),
             Command::Evaluate(args) => evaluate::run(args),
             Command::Models(args) => models::run(args),
             Command::Pick(args) => pick::run(args),
@@ -83,6 +88,7 @@ impl Cli {
             Command::Doctor(args) => doctor::run(args),
             Command::Completions(args) => completions::complete(args),
             Command::Man(args) => completions::man(args),
+            Command::Train(args) => train::run(*args),
         }
     }
 }

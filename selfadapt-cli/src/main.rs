@@ -11,6 +11,7 @@ mod cellpose_flags;
 mod completions;
 mod console;
 mod degrade;
+mod demo;
 mod doctor;
 mod evaluate;
 mod failure;
@@ -18,6 +19,7 @@ mod models;
 mod pick;
 mod report;
 mod segment;
+mod train;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;

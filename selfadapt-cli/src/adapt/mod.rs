@@ -4,7 +4,7 @@ mod choose;
 pub mod curves;
 pub mod deliver;
 pub mod folder;
-mod interrupt;
+pub mod interrupt;
 pub mod manifest;
 mod observe;
 mod plan;
@@ -76,8 +76,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Mean cell diameter in pixels; without it the model's own, or an estimate
-    #[arg(long, value_name = "PIXELS|auto")]
+    #[arg(long, value_name = "PIXELS|auto", conflicts_with = "pixel_size")]
     pub diameter: Option<String>,
+    /// Width of a pixel in micrometres, for models that work at a fixed resolution
+    #[arg(long, value_name = "UM")]
+    pub pixel_size: Option<f64>,
     /// Channels to segment, as the model numbers them (Cellpose: 0 gray, 1 red, 2 green, 3 blue)
     #[arg(long, value_name = "CHAN,CHAN2", value_parser = crate::segment::settings::numbers)]
     pub channels: Option<serde_json::Value>,
@@ -146,7 +149,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let source = Cached::new(files, config.cache_mib << 20);
     let (watch, adapt) = (&config.watch, &config.adapt);
     let probe = Probe::choose(&source, adapt.crop, watch.crops, adapt.seed, &Device::Cpu)?;
-    let decoder = config.model.decoder();
+    let decoder = config.model.decoder_at(1.);
 
     let base = AdaptLoop::new(config.model.as_ref(), &loaded.params, adapt)?;
     let initial = probe.read(watch.delivered(&base), decoder.as_ref(), adapt.batch)?;

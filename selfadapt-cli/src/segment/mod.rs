@@ -190,7 +190,9 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let config = settings::with(loaded.config.as_ref(), &args.changes())?;
     let scaling = args.scaling(config.as_ref(), &loaded.provenance.path)?;
     let network = Network::new(config.as_ref(), loaded.params, Lend::Detached)?;
-    let saves = outputs::Saves::new(&args.save, args.format, network.model.heads())?;
+    let others = config.other_decoders().into_iter().map(|(name, _)| name);
+    let saves = outputs::Saves::new(&args.save, args.format, network.model.heads())?
+        .beside(others.collect());
     let plan = plan::make(&inputs.images, &args.out, &saves)?;
 
     let run = pipeline::Run {

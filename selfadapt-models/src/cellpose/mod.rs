@@ -8,6 +8,7 @@ mod fused_net;
 pub mod net;
 mod prepare;
 pub mod size;
+mod supervise;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use selfadapt_core::model::{
     InputSpec, InstanceDecoder, ModelConfig, SegmentationModel, Sizing, Window,
 };
 use selfadapt_core::params::Role;
+use selfadapt_core::supervise::Supervision;
 use serde::{Deserialize, Serialize};
 
 use decode::CellposeDecoder;
@@ -194,6 +196,10 @@ impl ModelConfig for CellposeConfig {
 
     fn decoder(&self) -> Box<dyn InstanceDecoder> {
         Box::new(CellposeDecoder::new(self.clone()))
+    }
+
+    fn supervision(&self) -> Option<Box<dyn Supervision>> {
+        Some(Box::new(supervise::CellposeSupervision))
     }
 
     fn working_scale(&self, sizing: Sizing) -> Result<f64> {
