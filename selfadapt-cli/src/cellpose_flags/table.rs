@@ -51,8 +51,7 @@ impl Means {
 }
 
 const VOLUMES: &str = "selfadapt works on planes, not on volumes; --plane N takes one of a stack";
-const TRAINING: &str =
-    "this is training with labels, which stays with Cellpose; `selfadapt adapt` learns without";
+const TRAINING: &str = "this is training with labels, which is the matter of `selfadapt train`";
 const RESTORING: &str = "restoring images is a network of its own, which selfadapt does not build";
 const NETWORK: &str = "the file's own weights tell how the network is built";
 
