@@ -292,6 +292,12 @@ impl Asked {
                 };
                 (input, folder)
             }
+            _ if self.filter.is_some() => {
+                return Err(refusal(
+                    "--img_filter",
+                    "it chooses among the images of --dir, which is not given",
+                ));
+            }
             (None, Some(image)) => {
                 let parent = Path::new(&image).parent().unwrap_or(Path::new(""));
                 let beside = if parent.as_os_str().is_empty() {

@@ -31,6 +31,18 @@ const TABLES: [(&str, &str, &str); 9] = [
     ),
 ];
 
+/// Keys that take one of several words, and the enums that are these words.
+const WORDS: [(&str, &str, &str); 4] = [
+    (
+        "batch_norm",
+        "selfadapt-core/src/adapt/config.rs",
+        "BatchNorm",
+    ),
+    ("moving", "selfadapt-core/src/adapt/config.rs", "Moving"),
+    ("l2sp", "selfadapt-core/src/objective.rs", "L2sp"),
+    ("deliver", "selfadapt-core/src/run.rs", "Deliver"),
+];
+
 #[test]
 fn the_reference_is_that_of_the_code() {
     assert_generated("configuration.md", "reference", &reference());
@@ -70,6 +82,8 @@ fn reference() -> String {
         .unwrap();
         let (quick, paper) = (table(&quick, path), table(&paper, path));
         for (key, doc) in &docs {
+            let found = WORDS.iter().find(|(known, _, _)| known == key);
+            let words = found.map_or_else(String::new, |(_, file, name)| words(file, name));
             let shown = |table: &toml::Table| match table.get(key) {
                 None => "-".to_owned(),
                 Some(value) if nested(value) => "below".to_owned(),
@@ -77,7 +91,7 @@ fn reference() -> String {
             };
             writeln!(
                 page,
-                "| `{key}` | {} | {} | {doc} |",
+                "| `{key}` | {} | {} | {doc}{words} |",
                 shown(&quick),
                 shown(&paper)
             )
@@ -162,6 +176,33 @@ fn fields(file: &str, name: &str) -> Vec<(String, String)> {
     }
     assert!(!fields.is_empty(), "{file} has no struct {name}");
     fields
+}
+
+/// The words of an enum with their meanings: `frozen`: kept. `train`: followed.
+fn words(file: &str, name: &str) -> String {
+    let text = source(file);
+    let begin = format!("pub enum {name} {{");
+    let body = text
+        .split_once(&begin)
+        .unwrap()
+        .1
+        .split_once("\n}")
+        .unwrap()
+        .0;
+    let (mut doc, mut words) = (String::new(), String::new());
+    for line in body.lines().map(str::trim) {
+        if let Some(more) = line.strip_prefix("///") {
+            doc.push_str(more);
+        } else if let Some(variant) = line.strip_suffix(',') {
+            // A variant with a number is a table in TOML: `{ beta = 0.002 }`.
+            let word = match variant.split_once('(') {
+                Some((word, _)) => format!("{{ {} = NUMBER }}", word.to_lowercase()),
+                None => format!("\"{}\"", variant.to_lowercase()),
+            };
+            write!(words, " `{word}`: {}", plain(&std::mem::take(&mut doc))).unwrap();
+        }
+    }
+    words
 }
 
 /// The documentation of the only struct of a file that is a criterion.

@@ -109,6 +109,8 @@ fn what_has_no_counterpart_is_refused_by_name() {
     assert!(
         refused("selfadapt adapt --dir in --batch_size 4").contains("adapt has no --batch-size")
     );
+    let message = refused("selfadapt segment --image_path x.tif --img_filter _c1");
+    assert!(message.contains("--dir, which is not given"), "{message}");
 }
 
 #[test]
