@@ -73,18 +73,9 @@ impl Canvas {
     ) -> Result<Tensor> {
         let grid = spec.grid;
         // The window is a product, tiles form a lattice: so is the sum over tiles.
-        let total = |cuts: &Cuts, window: &[f64]| {
-            let mut total = vec![0.; cuts.padded / grid];
-            for start in &cuts.starts {
-                for (sum, weight) in total[start / grid..].iter_mut().zip(window) {
-                    *sum += weight;
-                }
-            }
-            total
-        };
         let (down, across) = (
-            total(rows, &self.row_weights),
-            total(columns, &self.column_weights),
+            rows.total(&self.row_weights, grid),
+            columns.total(&self.column_weights, grid),
         );
         let (out_height, out_width) = (height.div_ceil(grid), width.div_ceil(grid));
         let (top, left) = (rows.before / grid, columns.before / grid);

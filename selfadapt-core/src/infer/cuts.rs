@@ -48,6 +48,17 @@ impl Cuts {
             starts,
         }
     }
+
+    /// The sum over tiles of a tile's weights, for each output pixel.
+    pub fn total(&self, window: &[f64], grid: usize) -> Vec<f64> {
+        let mut total = vec![0.; self.padded / grid];
+        for start in &self.starts {
+            for (sum, weight) in total[start / grid..].iter_mut().zip(window) {
+                *sum += weight;
+            }
+        }
+        total
+    }
 }
 
 /// Weights along a tile of `side` pixels, cut from the middle of the window of a full tile.
