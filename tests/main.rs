@@ -10,14 +10,22 @@ mod dynamics;
 mod edge_masks;
 mod format;
 mod fused;
+#[path = "../fuzz/src/readers.rs"]
+mod fuzz_readers;
+#[path = "../fuzz/src/seeds.rs"]
+mod fuzz_seed_files;
+mod fuzz_seeds;
 mod image_errors;
 mod images;
+mod large_images;
 mod layers;
 mod metrics;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;
+mod numbers;
 mod size_models;
 mod stardist;
 mod step_parity;
 mod toy;
 mod weights;
+mod zarr_images;

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 fn main() -> std::io::Result<()> {
-    let folder = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| "corpus".into()));
+    let folder = PathBuf::from(
+        std::env::args_os()
+            .nth(1)
+            .unwrap_or_else(|| "corpus".into()),
+    );
     for reader in selfadapt_fuzz::all() {
         let folder = folder.join(reader.name);
         std::fs::create_dir_all(&folder)?;

@@ -162,8 +162,7 @@ pub fn with_file(name: &str, bytes: &[u8], read: impl FnOnce(&Path)) {
 /// A zip of stored entries.
 pub fn zipped(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let stored =
-        SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     for (name, bytes) in entries {
         let started = writer.start_file(*name, stored);
         if started.is_ok() {

@@ -72,7 +72,7 @@ fn written(name: &str) -> Result<Vec<Vec<u8>>> {
             seg::write(&path, &segmentation).map_err(failed)?;
         }
         "hdf5" => {
-            let tensor = selfadapt_models_tensor(&[3, 2])?;
+            let tensor = ramp(&[3, 2])?;
             let layer = selfadapt_models::weights::hdf5::KerasLayer {
                 name: "conv2d".to_owned(),
                 arrays: vec![("kernel", tensor)],
@@ -81,11 +81,15 @@ fn written(name: &str) -> Result<Vec<Vec<u8>>> {
         }
         _ => {
             let mut weights = selfadapt_models::weights::Weights::default();
-            weights.tensors.push(("a.weight".to_owned(), selfadapt_models_tensor(&[2, 3])?));
+            weights
+                .tensors
+                .push(("a.weight".to_owned(), ramp(&[2, 3])?));
             if name == "snapshot" {
                 let config = br#"{"model":"cellpose","nbase":[2,2,2,2,2]}"#;
                 let config = String::from_utf8_lossy(config).into_owned();
-                weights.metadata.insert("selfadapt.config".to_owned(), config);
+                weights
+                    .metadata
+                    .insert("selfadapt.config".to_owned(), config);
             }
             selfadapt_models::weights::safetensors::write(&path, &weights).map_err(failed)?;
         }
@@ -93,13 +97,14 @@ fn written(name: &str) -> Result<Vec<Vec<u8>>> {
     Ok(vec![std::fs::read(path)?])
 }
 
-fn selfadapt_models_tensor(shape: &[usize]) -> Result<candle_core::Tensor> {
+fn ramp(shape: &[usize]) -> Result<candle_core::Tensor> {
     let count: usize = shape.iter().product();
     let numbers: Vec<f32> = (0..count).map(|i| i as f32).collect();
     candle_core::Tensor::from_vec(numbers, shape, &candle_core::Device::Cpu).map_err(Error::other)
 }
 
 fn folder(name: &str) -> PathBuf {
+    // This file is also part of the workspace's tests, whose manifest lies beside this one's folder as well.
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../tests/fixtures")
         .join(name)

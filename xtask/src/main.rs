@@ -4,6 +4,7 @@
 mod bench_segment;
 mod calibrate;
 mod ci;
+mod fuzz;
 mod interop;
 mod real;
 mod steps;
@@ -33,6 +34,7 @@ enum Task {
     Interop(interop::Args),
     BenchSegment(bench_segment::Args),
     Torture(torture::Args),
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Task::Interop(args) => interop::run(args),
         Task::BenchSegment(args) => bench_segment::run(args),
         Task::Torture(args) => torture::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

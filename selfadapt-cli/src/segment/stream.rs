@@ -26,7 +26,7 @@ const DIAMETERS: f64 = 4.;
 /// When images are gone through in parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum When {
-    /// TIFF images of more than 67 million pixels
+    /// TIFF and OME-Zarr images of more than 67 million pixels
     #[default]
     Auto,
     Always,
@@ -112,11 +112,16 @@ pub fn segment(run: &Run<'_>, plan: &Plan, path: &Path) -> Result<Done> {
 
     let start = Instant::now();
     let mut numbers = Renumbering::new(streamed.objects);
-    io::tiff::write_labels(&file, size, streamed.objects, &mut |row, line| {
+    let mut next = |row: usize, line: &mut [u32]| {
         sheet.read(row, 0, line)?;
         numbers.apply(line);
         Ok(())
-    })?;
+    };
+    if file.to_string_lossy().ends_with(io::outputs::MASKS_ZARR) {
+        io::zarr::write_labels(&file, size, io::zarr::Ngff::V04, &mut next)?;
+    } else {
+        io::tiff::write_labels(&file, size, streamed.objects, &mut next)?;
+    }
     seconds.write = start.elapsed().as_secs_f64();
     Ok(Done {
         cells: numbers.count(),
@@ -132,10 +137,16 @@ pub fn segment(run: &Run<'_>, plan: &Plan, path: &Path) -> Result<Done> {
 fn mask_file(saves: &Saves, path: &Path, plan: &Plan) -> Result<PathBuf> {
     let mut files = saves.paths(path, &plan.folder);
     match (files.pop(), files.is_empty()) {
-        (Some(file), true) if file.to_string_lossy().ends_with(io::outputs::MASKS_TIF) => Ok(file),
+        (Some(file), true)
+            if [io::outputs::MASKS_TIF, io::outputs::MASKS_ZARR]
+                .iter()
+                .any(|ending| file.to_string_lossy().ends_with(ending)) =>
+        {
+            Ok(file)
+        }
         _ => Err(Error::Setting(format!(
-            "{}: of an image that is gone through in parts only masks as TIFF are written; \
-             use --save masks --format tif, or --stream never",
+            "{}: of an image that is gone through in parts only masks as TIFF or OME-Zarr are \
+             written; use --save masks --format tif, or --stream never",
             path.display()
         ))),
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use ndarray::{Array3, s};
+use ndarray::{Array3, Axis, Slice};
 
 use super::{Axes, Format, Provenance, read, tiff, zarr};
 use crate::error::{Error, Result};
@@ -71,6 +71,8 @@ impl ImageParts for Whole {
                 "rows {rows:?} and columns {columns:?} lie beyond {height} x {width} pixels"
             )));
         }
-        Ok(self.0.pixels().slice(s![.., rows, columns]).to_owned())
+        let pixels = self.0.pixels();
+        let band = pixels.slice_axis(Axis(1), Slice::from(rows));
+        Ok(band.slice_axis(Axis(2), Slice::from(columns)).to_owned())
     }
 }

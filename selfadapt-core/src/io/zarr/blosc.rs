@@ -39,7 +39,8 @@ pub(super) fn unpack(packed: &[u8], expected: usize) -> Result<Vec<u8>, String> 
     if block == 0 || width == 0 || bytes.div_ceil(block) > packed.len() / 4 {
         return Err("its blosc container has an impossible header".to_owned());
     }
-    let mut all = Vec::with_capacity(bytes);
+    // Grows with what is really there, whatever the header promises.
+    let mut all = Vec::new();
     for (index, start) in (0..bytes).step_by(block).enumerate() {
         let length = block.min(bytes - start);
         let at = number(HEADER + 4 * index)?;
@@ -74,7 +75,7 @@ fn streams_at(
     compressor: u8,
 ) -> Result<Vec<u8>, String> {
     let short = || "a block of its blosc container is cut off".to_owned();
-    let mut block = Vec::with_capacity(count * length);
+    let mut block = Vec::new();
     for _ in 0..count {
         let size = word(packed, at).ok_or_else(short)?;
         let end = (at + 4).checked_add(size).ok_or_else(short)?;

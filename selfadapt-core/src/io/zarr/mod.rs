@@ -21,6 +21,9 @@ use crate::error::{Error, Result};
 use crate::parts::ImageParts;
 use metadata::ArrayInfo;
 
+/// Numbers beyond which an array is not read as a whole.
+const MOST_VALUES: usize = 1 << 28;
+
 /// Reads one plane `[C, H, W]` of the image of full size.
 ///
 /// # Errors
@@ -28,7 +31,17 @@ use metadata::ArrayInfo;
 /// plane open.
 pub(super) fn read<T: Sample>(path: &Path, wish: &Axes) -> Result<(Array3<T>, Layout, Selection)> {
     let (mut parts, layout, selection) = ZarrParts::<T>::open(path, wish)?;
-    let (_, height, width) = selection.shape(&layout);
+    let (channels, height, width) = selection.shape(&layout);
+    let values = channels.saturating_mul(height).saturating_mul(width);
+    // Chunks may be left out, so that nothing but this speaks against a size.
+    if values > MOST_VALUES {
+        return Err(Error::read(
+            path,
+            format!(
+                "{channels} x {height} x {width} values are too many to be read at once; go through it in parts"
+            ),
+        ));
+    }
     let pixels = parts.gather(0..height, 0..width)?;
     Ok((pixels, layout, selection))
 }
