@@ -7,6 +7,7 @@ mod browser;
 mod cli_adapt;
 mod cli_evaluate;
 mod cli_models;
+mod cli_reliability;
 mod cli_report;
 mod cli_segment;
 #[cfg(unix)]

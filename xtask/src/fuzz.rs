@@ -49,7 +49,11 @@ pub fn run(args: &Args) -> Outcome {
         let (executions, failed) = one(&programs.join("fuzz"), &corpus, name, seconds)?;
         println!(
             "{name}: {executions} executions{}",
-            if failed { ", FAILED: see fuzz/corpus/failed" } else { "" }
+            if failed {
+                ", FAILED: see fuzz/corpus/failed"
+            } else {
+                ""
+            }
         );
         all += executions;
         findings += u32::from(failed);
