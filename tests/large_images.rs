@@ -315,3 +315,94 @@ fn one_cell_that_fills_the_image() {
         view.len()
     );
 }
+
+/// An image of any size that is made up as it is read: discs of 18 pixels, 24 pixels apart.
+struct Discs {
+    side: usize,
+    /// One disc: dy, dx, logit.
+    tile: Image,
+}
+
+const PITCH: usize = 24;
+
+impl Discs {
+    fn new(side: usize) -> Self {
+        let inside =
+            |i: usize| (i / PITCH).abs_diff(12).pow(2) + (i % PITCH).abs_diff(12).pow(2) < 81;
+        let labels: Vec<u32> = (0..PITCH * PITCH).map(|i| u32::from(inside(i))).collect();
+        let tile = image_of(&labels, PITCH, PITCH);
+        Self { side, tile }
+    }
+}
+
+impl ImageParts for Discs {
+    fn size(&self) -> (usize, usize) {
+        (self.side, self.side)
+    }
+
+    fn channels(&self) -> usize {
+        3
+    }
+
+    fn read(&mut self, rows: Range<usize>, columns: Range<usize>) -> Result<Array3<f32>> {
+        let tile = self.tile.pixels();
+        Ok(Array3::from_shape_fn(
+            (3, rows.len(), columns.len()),
+            |(c, y, x)| tile[[c, (rows.start + y) % PITCH, (columns.start + x) % PITCH]],
+        ))
+    }
+}
+
+/// `SELFADAPT_LARGE=20000 cargo test --workspace --test all -- --ignored --nocapture large_images::memory`: everything
+/// but the network itself, at full size.
+#[test]
+#[ignore = "takes minutes, and measures the memory of the whole process"]
+fn memory_is_that_of_a_band() {
+    let side = std::env::var("SELFADAPT_LARGE").map_or(8000, |side| side.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let mut sheet = Sheet::new(folder.path(), (side, side)).unwrap();
+    let options = StreamOptions {
+        infer: InferOptions::default(),
+        core: 1024,
+        overlap: 128,
+    };
+    let start = std::time::Instant::now();
+    let (mut source, network) = (Discs::new(side), network());
+    let streamed = stream::segment(
+        &network,
+        &Mirror,
+        &mut source,
+        1.,
+        options,
+        &mut sheet,
+        &mut |_| {},
+    )
+    .unwrap();
+    let mut numbers = Renumbering::new(streamed.objects);
+    let path = folder.path().join("a.tif");
+    selfadapt_core::io::tiff::write_labels(
+        &path,
+        (side, side),
+        streamed.objects,
+        &mut |row, line| {
+            sheet.read(row, 0, line)?;
+            numbers.apply(line);
+            Ok(())
+        },
+    )
+    .unwrap();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM"))
+        .unwrap_or("VmHWM unknown");
+    println!(
+        "{side} x {side}: {} objects, {:.0} s, {peak}",
+        numbers.count(),
+        start.elapsed().as_secs_f64()
+    );
+    assert_eq!((streamed.cut, streamed.disputed), (0, 0));
+    // A disc that the edge cuts to less than 15 pixels is dropped.
+    let whole = side / PITCH;
+    assert!((whole * whole..=(whole + 1) * (whole + 1)).contains(&numbers.count()));
+}
