@@ -1,6 +1,10 @@
 //! `selfadapt adapt`: a real run in small, resumed bit for bit, and what it says of bad input.
 
 use std::path::Path;
+#[cfg(unix)]
+use std::process::{Command, Stdio};
+#[cfg(unix)]
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -170,6 +174,41 @@ fn keeps_the_model_where_no_trial_improves_on_it() {
         kinds,
         ["\"reading\"", "\"trial\"", "\"trial\"", "\"choice\""]
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_delivers_the_best_so_far() {
+    let Some(folder) = folder() else { return };
+    let settings = SMALL.replace("steps = 2\nby = [\"inconsistency\"]", "modes = []");
+    std::fs::write(folder.path().join("small.toml"), settings).unwrap();
+    let mut arguments = adapt("run", &[]);
+    let steps = arguments.iter().position(|word| *word == "5").unwrap();
+    arguments[steps] = "500";
+    let child = Command::new(env!("CARGO_BIN_EXE_selfadapt"))
+        .args(arguments)
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let run = folder.path().join("run");
+    let seen = || std::fs::read_to_string(run.join("run.jsonl")).unwrap_or_default();
+    while !seen().contains("\"step\":3,") {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(sent.success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("stopping after this step"), "{said}");
+    let manifest = manifest(&run);
+    assert_eq!(manifest["stopped_by"], "user");
+    let step = manifest["delivered_step"].as_u64().unwrap();
+    assert!((3..500).contains(&step), "{manifest}");
+    assert!(!delivered(&run).is_empty());
 }
 
 #[test]

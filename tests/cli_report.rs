@@ -19,6 +19,9 @@ learning_rate = 0.003
 every = 2
 crops = 3
 stop = false
+
+[choice]
+modes = []
 ";
 
 /// A folder with a finished run of five steps in `run`.

@@ -244,11 +244,20 @@ fn norm(tensor: &Tensor) -> f64 {
 
 #[test]
 fn clean_statistics_are_those_of_the_crops_as_they_are() {
+    statistics_follow_the_crops_as_they_are(BatchNorm::Clean);
+}
+
+#[test]
+fn blended_statistics_are_those_of_the_crops_as_they_are() {
+    statistics_follow_the_crops_as_they_are(BatchNorm::Blend);
+}
+
+fn statistics_follow_the_crops_as_they_are(batch_norm: BatchNorm) {
     for (name, config) in models() {
         let settings = AdaptConfig {
             batch: 2,
             views: 1,
-            batch_norm: BatchNorm::Clean,
+            batch_norm,
             crop: config.input().divisor,
             ..AdaptConfig::default()
         };

@@ -240,7 +240,6 @@ fn what_no_model_knows_is_described_beside_what_is_known() {
     for (bytes, what) in [
         (b"".as_slice(), "an empty file"),
         (b"<!DOCTYPE html>", "an HTML or XML page"),
-        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
         (b"II*\0....", "a TIFF image"),
         (
             b"version https://git-lfs.github.com/spec/v1",
@@ -259,6 +258,12 @@ fn what_no_model_knows_is_described_beside_what_is_known() {
             "{message}"
         );
     }
+    // A weights file alone cannot say which network it is for: the model that knows the format says so.
+    let alone = says(b"\x89HDF\r\n\x1a\n");
+    assert!(
+        alone.contains("an HDF5 file by itself") && alone.contains("give the folder"),
+        "{alone}"
+    );
     assert!(says(b"PK\x03\x04 and no more").contains("truncated or damaged"));
     let mut foreign = Weights::default();
     foreign.tensors.push(("body.0".into(), tensor(&[1])));

@@ -126,6 +126,7 @@ pub fn name(mode: &Mode) -> &'static str {
     match mode.batch_norm {
         BatchNorm::Frozen => "frozen statistics",
         BatchNorm::Clean => "the images' own statistics",
+        BatchNorm::Blend => "blended statistics",
         BatchNorm::Train => "the degraded crops' statistics",
     }
 }

@@ -29,7 +29,9 @@ pub enum ModeWish {
     Frozen,
     /// Learn with the statistics of the batch; the model's own follow the new images.
     Clean,
-    /// The same, but following the degraded crops that it learns from, as PyTorch's training mode would.
+    /// Learn with the model's own statistics while they follow the new images.
+    Blend,
+    /// As clean, but following the degraded crops that it learns from, as PyTorch's training mode would.
     Train,
 }
 
@@ -182,6 +184,7 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
         None | Some(ModeWish::Auto) => None,
         Some(ModeWish::Frozen) => Some(BatchNorm::Frozen),
         Some(ModeWish::Clean) => Some(BatchNorm::Clean),
+        Some(ModeWish::Blend) => Some(BatchNorm::Blend),
         Some(ModeWish::Train) => Some(BatchNorm::Train),
     };
     if let Some(batch_norm) = fixed {

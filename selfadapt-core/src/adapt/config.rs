@@ -20,6 +20,9 @@ pub enum BatchNorm {
     /// Those of the batch while it learns; running estimates follow the crops as they are, which is what the
     /// delivered model will see.
     Clean,
+    /// The running estimates themselves, which follow the crops as they are: a blend of the pretrained statistics
+    /// and the new images' that leaves the former by the norm's momentum at each step.
+    Blend,
 }
 
 /// Which weights learning moves; running statistics are the matter of [`BatchNorm`].

@@ -187,7 +187,7 @@ impl AdaptLoop {
 
     fn mode(&self) -> Mode {
         match self.config.batch_norm {
-            BatchNorm::Frozen => Mode::Eval,
+            BatchNorm::Frozen | BatchNorm::Blend => Mode::Eval,
             BatchNorm::Train | BatchNorm::Clean => Mode::Train,
         }
     }
@@ -205,12 +205,13 @@ impl AdaptLoop {
 
     /// Lets the running statistics follow the crops as they are instead of the degraded ones.
     fn count_clean(&self, images: &Tensor, before: Vec<Tensor>) -> Result<()> {
-        if self.config.batch_norm == BatchNorm::Clean {
-            for ((_, var), tensor) in self.student.params.buffers().zip(&before) {
-                var.set(tensor)?;
-            }
-            self.student_still.model.forward(images, Mode::Train)?;
+        if matches!(self.config.batch_norm, BatchNorm::Frozen | BatchNorm::Train) {
+            return Ok(());
         }
+        for ((_, var), tensor) in self.student.params.buffers().zip(&before) {
+            var.set(tensor)?;
+        }
+        self.student_still.model.forward(images, Mode::Train)?;
         Ok(())
     }
 }
