@@ -1,4 +1,4 @@
-//! libFuzzer around one reader, named by SELFADAPT_FUZZ_READER; allocations beyond a limit abort.
+//! libFuzzer around one reader, named by SELFADAPT_FUZZ_READER; SELFADAPT_FUZZ_SEEDS=FOLDER writes the seeds of all.
 #![no_main]
 
 use std::alloc::System;
@@ -18,6 +18,13 @@ static READER: OnceLock<Reader> = OnceLock::new();
 
 fuzz_target!(
     init: {
+        if let Some(folder) = std::env::var_os("SELFADAPT_FUZZ_SEEDS") {
+            // A program of its own would lack what the instrumented crates are linked with here.
+            match selfadapt_fuzz::write_seeds(folder.as_ref()) {
+                Ok(()) => std::process::exit(0),
+                Err(reason) => panic!("cannot write the seeds: {reason}"),
+            }
+        }
         let name = std::env::var("SELFADAPT_FUZZ_READER").unwrap_or_default();
         match selfadapt_fuzz::all().into_iter().find(|reader| reader.name == name) {
             Some(reader) => drop(READER.set(reader)),

@@ -22,3 +22,19 @@ pub fn seeds(name: &str) -> std::io::Result<Vec<Vec<u8>>> {
         None => seeds::of(name),
     }
 }
+
+/// Writes the seeds of every reader to FOLDER/READER/, and prints the readers' names.
+///
+/// # Errors
+/// If a seed cannot be made or written.
+pub fn write_seeds(folder: &std::path::Path) -> std::io::Result<()> {
+    for reader in all() {
+        let folder = folder.join(reader.name);
+        std::fs::create_dir_all(&folder)?;
+        for (number, seed) in seeds(reader.name)?.into_iter().enumerate() {
+            std::fs::write(folder.join(format!("seed-{number:03}")), seed)?;
+        }
+        println!("{}", reader.name);
+    }
+    Ok(())
+}

@@ -33,8 +33,8 @@ pub fn run(args: &Args) -> Outcome {
     succeed(build)?;
     let programs = fuzz.join("target").join(&target).join("release");
     let corpus = fuzz.join("corpus");
-    let mut seeds = Command::new(programs.join("seeds"));
-    seeds.arg(&corpus);
+    let mut seeds = Command::new(programs.join("fuzz"));
+    seeds.env("SELFADAPT_FUZZ_SEEDS", &corpus);
     let names = crate::steps::capture(seeds)?;
     let names: Vec<&str> = names
         .lines()
