@@ -3,15 +3,24 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test may: its helpers too
 
 mod assets;
+mod book;
 mod browser;
 mod cli_adapt;
+mod cli_book;
+mod cli_comfort;
+mod cli_demo;
 mod cli_evaluate;
+mod cli_fetch;
+mod cli_mesmer;
 mod cli_models;
 mod cli_reliability;
 mod cli_report;
 mod cli_segment;
 #[cfg(unix)]
 mod cli_torture;
+mod cli_train;
+mod http_server;
+mod stardist_cli;
 
 use std::path::Path;
 
@@ -24,7 +33,16 @@ fn selfadapt(folder: &Path) -> Command {
         .current_dir(folder)
         .env_remove("RUST_LOG")
         .env_remove("COLUMNS")
-        .env("CELLPOSE_LOCAL_MODELS_PATH", "no-models");
+        .env("CELLPOSE_LOCAL_MODELS_PATH", "no-models")
+        .env("HOME", "home");
+    for name in [
+        "SELFADAPT_MODELS_PATH",
+        "SELFADAPT_MODELS_URL",
+        "SELFADAPT_OFFLINE",
+        "KERAS_HOME",
+    ] {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -60,12 +78,23 @@ fn help_of_every_subcommand() {
     for (name, arguments) in [
         ("help", &["--help"][..]),
         ("help_segment", &["segment", "--help"]),
+        ("help_adapt", &["adapt", "--help"]),
+        ("help_degrade", &["degrade", "--help"]),
         ("help_evaluate", &["evaluate", "--help"]),
         ("help_models", &["models", "--help"]),
+        ("help_models_list", &["models", "list", "--help"]),
+        ("help_models_fetch", &["models", "fetch", "--help"]),
         ("help_models_info", &["models", "info", "--help"]),
+        ("help_models_add", &["models", "add", "--help"]),
         ("help_models_convert", &["models", "convert", "--help"]),
+        ("help_models_remove", &["models", "remove", "--help"]),
         ("help_pick", &["pick", "--help"]),
         ("help_report", &["report", "--help"]),
+        ("help_doctor", &["doctor", "--help"]),
+        ("help_completions", &["completions", "--help"]),
+        ("help_man", &["man", "--help"]),
+        ("help_train", &["train", "--help"]),
+        ("help_demo", &["demo", "--help"]),
     ] {
         assert_told!(name, told(here, arguments));
     }

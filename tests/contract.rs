@@ -11,7 +11,7 @@ use selfadapt_core::params::{Lend, ParamSet, Role};
 use selfadapt_core::random_weights::random_weights;
 use selfadapt_models::format::ModelFormat;
 
-/// Every registered model with its default settings, and the toy.
+/// Every registered model, and the toy.
 fn models() -> Vec<(String, Box<dyn ModelConfig>)> {
     let mut names: Vec<String> = inventory::iter::<ModelFormat>()
         // Registered by tests/format.rs, to try the registry itself.
@@ -23,7 +23,7 @@ fn models() -> Vec<(String, Box<dyn ModelConfig>)> {
     let mut models: Vec<(String, Box<dyn ModelConfig>)> = names
         .into_iter()
         .map(|name| {
-            let config = serde_json::from_value(serde_json::json!({ "model": name }));
+            let config = serde_json::from_value(settings(&name));
             let config =
                 config.unwrap_or_else(|e| panic!("{name} has no default configuration: {e}"));
             (name, config)
@@ -34,6 +34,16 @@ fn models() -> Vec<(String, Box<dyn ModelConfig>)> {
         Box::new(crate::toy::ToyConfig { threshold: 0.5 }),
     ));
     models
+}
+
+/// A model's default settings, but for the sizes of one whose many weights would take minutes.
+fn settings(name: &str) -> serde_json::Value {
+    match name {
+        "mesmer" => serde_json::json!({
+            "model": name, "filters": 8, "blocks": [2, 1, 1, 1], "pyramid": 16, "semantic": 8, "dense": 8,
+        }),
+        _ => serde_json::json!({ "model": name }),
+    }
 }
 
 /// Images that fit the model, with structure.

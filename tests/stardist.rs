@@ -217,3 +217,46 @@ fn tiles_do_not_show() {
         assert!(difference < most, "head {which} differs by {difference}");
     }
 }
+
+/// Labels at a given diameter are of the image's size, and those of the working image of its own.
+#[test]
+fn a_given_diameter_is_undone_in_the_labels() {
+    let Some(dir) = crate::assets::dir() else {
+        return;
+    };
+    let loaded = format::open(dir.join("stardist")).unwrap();
+    let config = config_of(&loaded);
+    let network = Network::new(&config, loaded.params, Lend::Detached).unwrap();
+    let image = image(&dir, "stardist_img2d");
+    let scale = config.working_scale(Sizing::Diameter(30.)).unwrap();
+    let prepared = config.prepare(&image, scale).unwrap();
+    let maps = predict(
+        &network,
+        &config.input(),
+        &prepared,
+        InferOptions::default(),
+    )
+    .unwrap();
+    let labels = config
+        .decoder_at(scale)
+        .decode(&maps, image.size())
+        .unwrap();
+    let (height, width) = image.size();
+    // Without what was mirrored beyond the image.
+    let [height, width] = [height, width].map(|side| (side as f64 * scale).round() as usize);
+    let decoder = config.decoder_at(1.);
+    let working = decoder.decode(&maps, (height, width)).unwrap();
+    assert_eq!(labels.size(), image.size());
+    assert_eq!(labels.count(), working.count());
+    // The working image's labels, enlarged: the same objects but for single pixels of their borders.
+    let enlarged = (0..labels.size().0 * labels.size().1).map(|at| {
+        let (y, x) = (at / labels.size().1, at % labels.size().1);
+        let place = |at: usize, most: usize| ((at as f64 * scale).round() as usize).min(most - 1);
+        working.as_slice()[place(y, height) * width + place(x, width)]
+    });
+    let (rows, columns) = labels.size();
+    let enlarged = Labels::from_rows(rows, columns, enlarged.collect()).unwrap();
+    let ap = average_precision(&enlarged, &labels, &[0.75]).unwrap()[0].ap;
+    println!("{} objects, AP@0.75 {ap}", labels.count());
+    assert!(ap > 0.98, "{ap}");
+}

@@ -5,13 +5,30 @@ use std::num::NonZeroUsize;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::failure::{Failure, Outcome};
-use crate::{adapt, degrade, evaluate, models, pick, report, segment};
+use crate::{
+    adapt, completions, degrade, demo, doctor, evaluate, models, pick, report, segment, train,
+};
 
-/// Segments cells and nuclei in microscopy images with pretrained models.
+/// Segments cells and nuclei in microscopy images with pretrained models, and adapts these to unlabelled images.
 ///
 /// Exit codes: 0 all done, 1 some inputs failed, 2 bad usage or input, 3 a place that cannot be written, 70 internal error.
 #[derive(Debug, Parser)]
-#[command(name = "selfadapt", version)]
+#[command(
+    name = "selfadapt",
+    version,
+    after_help = "\
+Examples:
+  selfadapt models fetch cyto3
+  selfadapt segment --model cyto3 --out masks images/
+  selfadapt adapt --model cyto3 --out run images/
+  selfadapt segment --model run --out masks images/
+
+Every subcommand has its own examples: selfadapt segment --help.
+
+Settings, the first that says something wins: flags; adapt's --config FILE; adapt's --preset; the model's \
+own. Environment variables name places and never settings of models: SELFADAPT_MODELS_PATH and \
+CELLPOSE_LOCAL_MODELS_PATH (folders of models), SELFADAPT_MODELS_URL and SELFADAPT_OFFLINE (models fetch)."
+)]
 pub struct Cli {
     #[command(flatten)]
     pub console: Console,
@@ -45,10 +62,15 @@ enum Command {
     Segment(Box<segment::Args>),
     Adapt(Box<adapt::Args>),
     Degrade(degrade::Args),
+    Demo(demo::Args),
     Evaluate(evaluate::Args),
     Models(models::Args),
     Pick(pick::Args),
     Report(report::Args),
+    Doctor(doctor::Args),
+    Completions(completions::Completions),
+    Man(completions::Man),
+    Train(Box<train::Args>),
 }
 
 impl Cli {
@@ -58,10 +80,15 @@ impl Cli {
             Command::Segment(args) => segment::run(*args),
             Command::Adapt(args) => adapt::run(*args),
             Command::Degrade(args) => degrade::run(args),
+            Command::Demo(args) => demo::run(args),
             Command::Evaluate(args) => evaluate::run(args),
             Command::Models(args) => models::run(args),
             Command::Pick(args) => pick::run(args),
             Command::Report(args) => report::run(args),
+            Command::Doctor(args) => doctor::run(args),
+            Command::Completions(args) => completions::complete(args),
+            Command::Man(args) => completions::man(args),
+            Command::Train(args) => train::run(*args),
         }
     }
 }

@@ -52,6 +52,16 @@ pub fn bar(length: usize, what: &'static str) -> ProgressBar {
     bar.with_message(what)
 }
 
+/// A bar over the bytes of `what`, whose length may not be known yet; invisible where standard error is no terminal.
+pub fn bytes_bar(what: &str) -> ProgressBar {
+    let bar = BARS.add(ProgressBar::no_length());
+    let template = "{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.with_message(what.to_owned())
+}
+
 /// Prints an error and its hint.
 pub fn show(failure: Failure) {
     let theme = if io::stderr().is_terminal() {

@@ -4,14 +4,22 @@
 
 mod adapt;
 mod args;
+#[cfg(test)]
+#[path = "../../tests/book.rs"]
+mod book;
+mod cellpose_flags;
+mod completions;
 mod console;
 mod degrade;
+mod demo;
+mod doctor;
 mod evaluate;
 mod failure;
 mod models;
 mod pick;
 mod report;
 mod segment;
+mod train;
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -21,8 +29,19 @@ use clap::Parser;
 use failure::{Failure, Outcome};
 
 fn main() -> ExitCode {
-    let cli = args::Cli::parse();
+    let translated = match cellpose_flags::translate(std::env::args_os().collect()) {
+        Ok(translated) => translated,
+        Err(failure) => {
+            let code = failure.code;
+            console::show(failure);
+            return ExitCode::from(code);
+        }
+    };
+    let cli = args::Cli::parse_from(translated.arguments);
     console::set_up(&cli.console);
+    for note in translated.notes {
+        tracing::info!("{note}");
+    }
     // A panic is a fault of ours and must not look like bad input; its message is already printed.
     let ended = std::panic::catch_unwind(AssertUnwindSafe(|| cli.run()))
         .unwrap_or_else(|_| Err(Failure::internal()));

@@ -122,7 +122,7 @@ fn attempt(
     assumed: f64,
 ) -> Result<(Trial, Vec<f64>)> {
     let scale = model.working_scale(Sizing::Diameter(assumed))?;
-    let (spec, decoder) = (model.input(), model.decoder());
+    let (spec, decoder) = (model.input(), model.decoder_at(scale));
     let (mut diameters, mut medians) = (Vec::new(), Vec::new());
     let (mut covered, mut seen, mut wrong) = (0., 0., Vec::new());
     for image in images {

@@ -27,4 +27,5 @@ pub mod resize;
 pub mod run;
 pub mod schedule;
 pub mod stop;
+pub mod supervise;
 pub mod teacher;

@@ -15,6 +15,7 @@ use crate::labels::Labels;
 use crate::maps::Prediction;
 use crate::params::Role;
 use crate::parts::{Block, ImageParts, PreparedParts};
+use crate::supervise::Supervision;
 
 /// Which statistics batch norm uses in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +113,7 @@ pub struct InputSpec {
     pub mirrored: bool,
 }
 
-/// Weight of a tile's output by distance from its centre; the same shape along both axes.
+/// How the outputs of overlapping tiles are brought together; the same along both axes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Window {
@@ -123,6 +124,10 @@ pub enum Window {
         /// Width of the slope in pixels.
         softness: f64,
     },
+    /// DeepCell's way: whole tiles at even steps, `overlap` of a tile in common, weighted across it by a squared
+    /// spline; class maps are blended as probabilities. An image is padded by zeros on both sides to whole
+    /// steps, or mirrored where it is smaller than a tile.
+    Spline,
 }
 
 /// How large the objects or the pixels are: fixes the scale at which a model works.
@@ -156,6 +161,24 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
 
     /// The decoder with this configuration's thresholds.
     fn decoder(&self) -> Box<dyn InstanceDecoder>;
+
+    /// Decoders of further kinds of instances in the same maps (Mesmer's nuclei beside its cells), each with the
+    /// name that its results bear.
+    fn other_decoders(&self) -> Vec<(&'static str, Box<dyn InstanceDecoder>)> {
+        Vec::new()
+    }
+
+    /// The decoder of maps whose image was prepared at `scale`; 1 where labels of the working image are wanted. For
+    /// models whose maps hold lengths, or are not of the working image's size.
+    fn decoder_at(&self, scale: f64) -> Box<dyn InstanceDecoder> {
+        let _ = scale;
+        self.decoder()
+    }
+
+    /// How the model learns from labels, where it can.
+    fn supervision(&self) -> Option<Box<dyn Supervision>> {
+        None
+    }
 
     /// Working pixels per image pixel.
     ///
@@ -199,6 +222,11 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
     ) -> Result<Option<Box<dyn PreparedParts + 'a>>> {
         let _ = (image, scale);
         Ok(None)
+    }
+
+    /// The highest learning rate that suits the model where networks with norms learn at `usual`.
+    fn learning_rate(&self, usual: f64) -> f64 {
+        usual
     }
 
     /// A copy.

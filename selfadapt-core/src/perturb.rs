@@ -136,7 +136,7 @@ fn degrade(plane: &mut [f32], (height, width): (usize, usize), draw: &Draw, rng:
 }
 
 /// Separable Gaussian blur cut off at three standard deviations, reflecting about the edge pixels.
-pub(crate) fn blur(plane: &mut [f32], (height, width): (usize, usize), sigma: f64) {
+pub fn blur(plane: &mut [f32], (height, width): (usize, usize), sigma: f64) {
     let radius = (3. * sigma + 0.5) as usize;
     if sigma <= 0. || radius == 0 {
         return;

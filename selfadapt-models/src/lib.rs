@@ -4,6 +4,7 @@ pub mod cellpose;
 pub mod format;
 mod fused;
 pub mod layers;
+pub mod mesmer;
 pub mod run_folder;
 pub mod stardist;
 pub mod weights;

@@ -1,9 +1,9 @@
-//! The folder in which an adaptation leaves its model: configuration and weights, ours and the model's own.
+//! The folder in which an adaptation or a training leaves its model: configuration and weights, ours and the model's own.
 //!
 //! ```text
 //! RUN/model.json              the model's configuration
 //! RUN/delivered.safetensors   the delivered weights, read back by us
-//! RUN/adapted                 the same in the model's own format, for its own package (where there is a writer)
+//! RUN/adapted or RUN/trained  the same in the model's own format, for its own package (where there is a writer)
 //! ```
 
 use std::path::Path;
@@ -20,10 +20,12 @@ use crate::weights::{Layout, Weights, safetensors};
 pub const CONFIG_FILE: &str = "model.json";
 /// The delivered weights.
 pub const WEIGHTS_FILE: &str = "delivered.safetensors";
-/// The delivered weights in the model's own format.
+/// The delivered weights in the model's own format, after an adaptation.
 pub const NATIVE_FILE: &str = "adapted";
+/// The delivered weights in the model's own format, after a training from labels.
+pub const TRAINED_FILE: &str = "trained";
 
-/// Writes a model into an existing folder: weights first, `model.json`, which makes it a run folder, last.
+/// Writes an adapted model into an existing folder: weights first, `model.json`, which makes it a run folder, last.
 ///
 /// # Errors
 /// If a file cannot be written; files of an earlier model may then be replaced in part.
@@ -33,10 +35,24 @@ pub fn write(
     params: &ParamSet,
     layout: &Layout,
 ) -> Result<()> {
+    write_as(NATIVE_FILE, folder, config, params, layout)
+}
+
+/// [`write()`] with another name for the file in the model's own format.
+///
+/// # Errors
+/// If a file cannot be written; files of an earlier model may then be replaced in part.
+pub fn write_as(
+    native: &str,
+    folder: impl AsRef<Path>,
+    config: &dyn ModelConfig,
+    params: &ParamSet,
+    layout: &Layout,
+) -> Result<()> {
     let folder = folder.as_ref();
     write_safetensors(folder.join(WEIGHTS_FILE), config, params, layout)?;
     if let Some(save) = format::named(config.typetag_name())?.save {
-        save(&folder.join(NATIVE_FILE), config, params, layout)?;
+        save(&folder.join(native), config, params, layout)?;
     }
     let path = folder.join(CONFIG_FILE);
     let json = serde_json::to_vec_pretty(config).map_err(|error| Error::write(&path, error))?;
@@ -62,7 +78,7 @@ pub fn write_safetensors(
 }
 
 /// Opens a run folder: the configuration of `model.json` with the weights of `delivered.safetensors`, or of
-/// `adapted` where only that is left.
+/// `adapted` or `trained` where only that is left.
 ///
 /// # Errors
 /// If one of the files is damaged, neither file of weights is there, or they do not fit the configuration.
@@ -86,15 +102,16 @@ pub fn open(folder: impl AsRef<Path>) -> Result<Loaded> {
             Ok((config, params))
         });
     }
-    let native = folder.join(NATIVE_FILE);
-    if !native.exists() {
+    let natives = [NATIVE_FILE, TRAINED_FILE].map(|name| folder.join(name));
+    let Some(native) = natives.into_iter().find(|path| path.exists()) else {
         return Err(Error::read(
             folder,
             format!(
-                "has {CONFIG_FILE}, and neither {WEIGHTS_FILE} nor {NATIVE_FILE}: the run did not finish; resume it"
+                "has {CONFIG_FILE}, and none of {WEIGHTS_FILE}, {NATIVE_FILE} and {TRAINED_FILE}: the run did not \
+                 finish; resume it"
             ),
         ));
-    }
+    };
     let format = format::named(name)?;
     format::loaded(&format::look(&native)?, name, |candidate| {
         let (_, params) = (format.open)(candidate)?;

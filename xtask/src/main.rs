@@ -1,7 +1,10 @@
 //! Automation around the workspace: `cargo xtask ci` is the one check that everything must pass.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bench_segment;
+mod bench_side;
+mod bench_stardist;
 mod calibrate;
 mod ci;
 mod fuzz;
@@ -10,6 +13,7 @@ mod real;
 mod steps;
 mod tidy;
 mod torture;
+mod train_demo;
 
 use std::process::ExitCode;
 
@@ -32,9 +36,12 @@ enum Task {
     /// The house rules that no lint knows.
     Tidy,
     Interop(interop::Args),
+    Bench(bench::Args),
     BenchSegment(bench_segment::Args),
+    BenchStardist(bench_stardist::Args),
     Torture(torture::Args),
     Fuzz(fuzz::Args),
+    TrainDemo(train_demo::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,9 +50,12 @@ fn main() -> ExitCode {
         Task::Calibrate(args) => calibrate::run(&args),
         Task::Tidy => tidy::run(),
         Task::Interop(args) => interop::run(args),
+        Task::Bench(args) => bench::run(args),
         Task::BenchSegment(args) => bench_segment::run(args),
+        Task::BenchStardist(args) => bench_stardist::run(args),
         Task::Torture(args) => torture::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::TrainDemo(args) => train_demo::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -35,19 +35,33 @@ impl Options {
     /// # Errors
     /// If it does not build.
     pub fn binary(&self) -> Outcome<PathBuf> {
-        succeed(cargo(&[
-            "build",
-            "--locked",
-            "--package",
-            "selfadapt-cli",
-            "--profile",
-            &self.profile,
-        ]))?;
+        self.build(&["--package", "selfadapt-cli"])?;
+        Ok(self.built()?.join("selfadapt"))
+    }
+
+    /// Builds an example and says where it is.
+    ///
+    /// # Errors
+    /// If it does not build.
+    pub fn example(&self, name: &str) -> Outcome<PathBuf> {
+        // One package alone would have some dependencies with other features, and all of them built again.
+        self.build(&["--workspace", "--example", name])?;
+        Ok(self.built()?.join("examples").join(name))
+    }
+
+    fn build(&self, what: &[&str]) -> Outcome {
+        let mut build = cargo(&["build", "--locked", "--profile", &self.profile]);
+        build.args(what);
+        succeed(build)
+    }
+
+    /// Where cargo puts what it builds.
+    fn built(&self) -> Outcome<PathBuf> {
         let folder = match self.profile.as_str() {
             "dev" => "debug",
             other => other,
         };
-        Ok(target()?.join(folder).join("selfadapt"))
+        Ok(target()?.join(folder))
     }
 }
 

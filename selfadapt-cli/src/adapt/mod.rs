@@ -4,12 +4,15 @@ mod choose;
 pub mod curves;
 pub mod deliver;
 pub mod folder;
-mod interrupt;
+pub mod interrupt;
 pub mod manifest;
 mod observe;
+mod plan;
 mod progress;
 pub mod record;
-mod resolve;
+#[cfg(test)]
+mod reference;
+pub mod resolve;
 mod scale;
 pub mod settings;
 pub mod source;
@@ -41,17 +44,27 @@ use source::Files;
 ///   selfadapt adapt --model cyto_scellseg.pt --out run --diameter 26 images/
 ///   selfadapt adapt --resume run
 ///   selfadapt segment --model run --out masks images/
+///   selfadapt adapt --plan --model cyto2 images/
+///   selfadapt adapt --dir images --pretrained_model cyto2 --chan 2 --chan2 1 --diameter 30
+///
+/// Where the same thing is set twice, flags win over --config FILE, which wins over --preset.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Cellpose's own flags are understood: an existing command needs only its first word changed. What has no \
+counterpart here is refused by name, never ignored. --diameter and --pretrained_model then default to \
+Cellpose's 30 and cyto3, and the run goes to DIR/selfadapt unless --savedir names a folder."
+)]
 pub struct Args {
     /// Images to adapt to: files, folders, or patterns
     #[arg(required_unless_present_any = ["resume", "config"])]
     pub inputs: Vec<PathBuf>,
-    /// Pretrained model: a file, the folder of an earlier run, or the name of a model that Cellpose downloaded
+    /// Pretrained model: a file, the folder of an earlier run, or a name that `selfadapt models list` shows
     #[arg(long, value_name = "PATH_OR_NAME", required_unless_present_any = ["resume", "config"])]
     pub model: Option<String>,
     /// Folder for everything that the run writes
-    #[arg(long, value_name = "DIR", required_unless_present = "resume")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["resume", "plan"])]
     pub out: Option<PathBuf>,
     /// Go on with an interrupted run, to the same weights that it would have reached
     #[arg(long, value_name = "RUN", conflicts_with_all = ["inputs", "model", "out", "config"])]
@@ -63,8 +76,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Mean cell diameter in pixels; without it the model's own, or an estimate
-    #[arg(long, value_name = "PIXELS|auto")]
+    #[arg(long, value_name = "PIXELS|auto", conflicts_with = "pixel_size")]
     pub diameter: Option<String>,
+    /// Width of a pixel in micrometres, for models that work at a fixed resolution
+    #[arg(long, value_name = "UM")]
+    pub pixel_size: Option<f64>,
     /// Channels to segment, as the model numbers them (Cellpose: 0 gray, 1 red, 2 green, 3 blue)
     #[arg(long, value_name = "CHAN,CHAN2", value_parser = crate::segment::settings::numbers)]
     pub channels: Option<serde_json::Value>,
@@ -98,6 +114,12 @@ pub struct Args {
     /// No strong augmentation (the paper's ablation)
     #[arg(long)]
     pub no_strong: bool,
+    /// Any other setting of the model, as `selfadapt models info` lists them
+    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::segment::settings::parse)]
+    pub set: Vec<(String, serde_json::Value)>,
+    /// Say what would be done, how long it would take and how much memory and disk, and write nothing
+    #[arg(long, conflicts_with = "resume")]
+    pub plan: bool,
     /// Print the manifest's last lines as JSON and nothing else
     #[arg(long)]
     pub json: bool,
@@ -108,6 +130,9 @@ pub struct Args {
 /// # Errors
 /// If the run cannot begin, or a step or a file fails.
 pub fn run(args: Args) -> Result<Outcome, Failure> {
+    if args.plan {
+        return plan::run(&args);
+    }
     let began = Instant::now();
     let Resolved {
         folder,
@@ -124,7 +149,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let source = Cached::new(files, config.cache_mib << 20);
     let (watch, adapt) = (&config.watch, &config.adapt);
     let probe = Probe::choose(&source, adapt.crop, watch.crops, adapt.seed, &Device::Cpu)?;
-    let decoder = config.model.decoder();
+    let decoder = config.model.decoder_at(1.);
 
     let base = AdaptLoop::new(config.model.as_ref(), &loaded.params, adapt)?;
     let initial = probe.read(watch.delivered(&base), decoder.as_ref(), adapt.batch)?;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use clap::ValueEnum;
 use selfadapt_core::adapt::LoopState;
 use selfadapt_core::adapt::config::BatchNorm;
+use selfadapt_core::choice::Choice;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io;
-use selfadapt_core::model::Sizing;
+use selfadapt_core::model::{ModelConfig, Sizing};
 use selfadapt_core::objective::L2sp;
 use selfadapt_models::format::{self, Loaded};
 
@@ -109,7 +110,21 @@ fn resume(root: &Path) -> Result<Begun> {
 }
 
 fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
-    if root.join("config.toml").exists() {
+    let (config, loaded) = settle(args)?;
+    let folder = RunFolder::open(root)?;
+    Ok((folder, config, loaded, None))
+}
+
+/// Complete settings and the model of a new run. Writes nothing.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
+    if let Some(root) = args
+        .out
+        .as_ref()
+        .filter(|root| root.join("config.toml").exists())
+    {
         return Err(Error::write(
             root,
             "there is a run in this folder already; go on with --resume, or choose another --out",
@@ -133,11 +148,12 @@ fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
         snapshots: 24,
         cache_mib: 512,
         adapt: args.preset.adapt(),
-        choice: args.preset.choice(),
+        choice: suited(args.preset.choice(), loaded.config.as_ref()),
         watch: args.preset.watch(),
         model: loaded.config.boxed(),
     };
     config.adapt.crop = loaded.config.input().crop;
+    config.adapt.learning_rate = loaded.config.learning_rate(config.adapt.learning_rate);
     if let (Some(path), Some(over)) = (&args.config, over) {
         config = config.overlaid(over).map_err(|e| Error::read(path, e))?;
     }
@@ -158,8 +174,15 @@ fn begin(args: &Args, root: &Path) -> Result<Begun, Failure> {
     io::inputs(&config.inputs, &[])?;
     config.adapt.check(config.model.as_ref())?;
     config.model.working_scale(config.sizing)?;
-    let folder = RunFolder::open(root)?;
-    Ok((folder, config, loaded, None))
+    Ok((config, loaded))
+}
+
+/// With learning rates that suit the model.
+fn suited(mut choice: Choice, model: &dyn ModelConfig) -> Choice {
+    for mode in &mut choice.modes {
+        mode.learning_rate = model.learning_rate(mode.learning_rate);
+    }
+    choice
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -191,7 +214,7 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
         adapt.batch_norm = batch_norm;
         config.choice.modes.clear();
     } else if args.mode == Some(ModeWish::Auto) && config.choice.modes.is_empty() {
-        config.choice = Preset::Quick.choice();
+        config.choice = suited(Preset::Quick.choice(), config.model.as_ref());
     }
     adapt.gate.enabled &= !args.no_filter;
     adapt.perturb.enabled &= !args.no_strong;
@@ -206,6 +229,7 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
         let change = ("channels".to_owned(), channels.clone());
         config.model = settings::with(config.model.as_ref(), &[change])?;
     }
+    config.model = settings::with(config.model.as_ref(), &args.set)?;
     Ok(())
 }
 
@@ -214,6 +238,9 @@ fn sizing(args: &Args, config: &RunConfig, loaded: &Loaded) -> Result<Sizing> {
         let images = io::inputs(&config.inputs, &[])?.images;
         super::scale::estimate(config.model.as_ref(), &loaded.params, &images)
     };
+    if let Some(micrometres) = args.pixel_size {
+        return Ok(Sizing::PixelSize(micrometres));
+    }
     match args.diameter.as_deref() {
         Some("auto") => estimate(),
         Some(text) => match text.parse::<f64>() {
@@ -232,8 +259,13 @@ fn sizing(args: &Args, config: &RunConfig, loaded: &Loaded) -> Result<Sizing> {
                 &images,
             )
         }
-        None if config.model.working_scale(Sizing::Native).is_ok() => Ok(Sizing::Native),
-        None => estimate(),
+        None => match config.model.working_scale(Sizing::Native) {
+            Ok(_) => Ok(Sizing::Native),
+            Err(missing) if config.model.working_scale(Sizing::Diameter(1.)).is_err() => {
+                Err(missing)
+            }
+            Err(_) => estimate(),
+        },
     }
 }
 

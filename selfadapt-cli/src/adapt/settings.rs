@@ -171,7 +171,7 @@ impl RunConfig {
 }
 
 /// Replaces values key by key; tables are entered, except those that name a kind (`model`, `criterion`).
-fn lay_over(under: &mut toml::Table, over: toml::Table) {
+pub fn lay_over(under: &mut toml::Table, over: toml::Table) {
     for (key, value) in over {
         match (under.get_mut(&key), value) {
             (Some(toml::Value::Table(inner)), toml::Value::Table(value)) => lay_over(inner, value),

@@ -67,7 +67,7 @@ impl Truth {
         Ok(Self {
             images,
             spec: model.input(),
-            decoder: model.decoder(),
+            decoder: model.decoder_at(scale),
             batch,
         })
     }

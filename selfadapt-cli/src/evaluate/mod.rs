@@ -18,6 +18,10 @@ use crate::failure::{Failure, Outcome};
 /// TP / (TP + FP + FN) at an IoU threshold, as Cellpose computes it; AJI is Cellpose's aggregated Jaccard
 /// index; PQ is panoptic quality at IoU 0.5. The last line is the mean over images; its counts are sums.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  selfadapt evaluate --pred masks --truth labels
+  selfadapt evaluate --pred masks --truth labels --thresholds 0.5,0.75 --json scores.json")]
 pub struct Args {
     /// Folder of predictions, <stem>_cp_masks.{tif,png}
     #[arg(long, value_name = "DIR")]

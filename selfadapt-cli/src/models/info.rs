@@ -9,6 +9,11 @@ use crate::failure::{Failure, Outcome};
 
 /// Show what a model is and how it is set
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  selfadapt models info cyto3
+  selfadapt models info run
+  selfadapt models info my-checkpoint --json")]
 pub struct Args {
     /// A model file, a model folder, or a name
     #[arg(value_name = "PATH_OR_NAME")]

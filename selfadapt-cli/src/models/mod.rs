@@ -1,12 +1,22 @@
-//! `selfadapt models`: look at model files and convert them.
+//! `selfadapt models`: the models on this machine, those that can be fetched, and what is in them.
 
+mod add;
+pub mod catalogue;
 mod convert;
+mod download;
+mod fetch;
 pub mod find;
 mod info;
+mod list;
+mod origin;
+pub mod places;
+mod remove;
+mod transport;
+mod verify;
 
 use crate::failure::{Failure, Outcome};
 
-/// Look at model files and convert them
+/// List, fetch, look at, add, convert and remove models
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -15,13 +25,21 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    List(list::Args),
+    Fetch(fetch::Args),
     Info(info::Args),
+    Add(add::Args),
     Convert(convert::Args),
+    Remove(remove::Args),
 }
 
 pub fn run(args: Args) -> Result<Outcome, Failure> {
     match args.command {
+        Command::List(args) => list::run(args),
+        Command::Fetch(args) => fetch::run(args),
         Command::Info(args) => info::run(args),
+        Command::Add(args) => add::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Remove(args) => remove::run(args),
     }
 }

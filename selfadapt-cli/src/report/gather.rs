@@ -175,7 +175,7 @@ impl Seen {
 
 /// Instances on each of `crops` `[N, C, H, W]`, found as the criteria's readings find them.
 fn decoded(config: &RunConfig, network: &Network, crops: &Tensor) -> Result<Vec<Labels>> {
-    let decoder = config.model.decoder();
+    let decoder = config.model.decoder_at(1.);
     let (count, _, height, width) = crops.dims4()?;
     let batch = config.adapt.batch.max(1);
     let mut labels = Vec::with_capacity(count);

@@ -27,11 +27,21 @@ use pipeline::Scaling;
 /// Goes on after an image that fails, lists the failures at the end and exits with 1. DIR/segment.json
 /// records settings, versions, counts and times.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  selfadapt segment --model cyto3 --out masks images/
+  selfadapt segment --model run --out masks --save masks,rois \"plate1/*.tif\"
+  selfadapt segment --model cyto2 --channels 2,1 --diameter 30 --out masks images/
+  selfadapt segment --dir images --pretrained_model cyto2 --chan 2 --chan2 1 --diameter 30 --save_tif
+
+Cellpose's own flags are understood: an existing command needs only its first word changed. What has no \
+counterpart here is refused by name, never ignored. --diameter and --pretrained_model then default to \
+Cellpose's 30 and cyto3, and results go beside the images unless --savedir names a folder.")]
 pub struct Args {
     /// Images, folders of images, or patterns like "plate1/*.tif"
     #[arg(required = true)]
     inputs: Vec<PathBuf>,
-    /// A model file or folder, or the name of a model that Cellpose downloaded
+    /// A model file or folder, or a name that `selfadapt models list` shows
     #[arg(long, value_name = "PATH_OR_NAME")]
     model: String,
     /// Folder for the results; made if it does not exist
@@ -193,7 +203,9 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let config = settings::with(loaded.config.as_ref(), &args.changes())?;
     let scaling = args.scaling(config.as_ref(), &loaded.provenance.path)?;
     let network = Network::new(config.as_ref(), loaded.params, Lend::Detached)?;
-    let saves = outputs::Saves::new(&args.save, args.format, network.model.heads())?;
+    let others = config.other_decoders().into_iter().map(|(name, _)| name);
+    let saves = outputs::Saves::new(&args.save, args.format, network.model.heads())?
+        .beside(others.collect());
     let plan = plan::make(&inputs.images, &args.out, &saves)?;
 
     let run = pipeline::Run {

@@ -50,11 +50,15 @@ pub struct Saves {
     format: MaskFormat,
     /// Indices of the flow head and of the cell head among the model's heads.
     flow_heads: Option<(usize, usize)>,
+    /// Names of further kinds of instances, whose files stand beside those of the first.
+    others: Vec<&'static str>,
 }
 
 /// One image's results.
 pub struct Segmented<'a> {
     pub path: &'a Path,
+    /// Name of a further kind of instances; none for the first.
+    pub kind: Option<&'static str>,
     pub image: &'a Image,
     pub labels: &'a Labels,
     pub prediction: &'a Prediction,
@@ -94,15 +98,23 @@ impl Saves {
             kinds,
             format,
             flow_heads,
+            others: Vec::new(),
         })
+    }
+
+    /// With the files of further kinds of instances, by their names.
+    pub fn beside(self, others: Vec<&'static str>) -> Self {
+        Self { others, ..self }
     }
 
     /// The files that an image leads to.
     pub fn paths(&self, image: &Path, folder: &Path) -> Vec<PathBuf> {
-        let suffixes = self.kinds.iter().flat_map(|kind| self.suffixes(*kind));
-        suffixes
-            .map(|suffix| names::path(image, Some(folder), suffix))
-            .collect()
+        let of_kind = |of: Option<&'static str>| {
+            let suffixes = self.kinds.iter().flat_map(|kind| self.suffixes(*kind));
+            suffixes.map(move |suffix| place(image, folder, of, suffix))
+        };
+        let others = self.others.iter().flat_map(|other| of_kind(Some(*other)));
+        of_kind(None).chain(others).collect()
     }
 
     fn suffixes(&self, kind: Save) -> &'static [&'static str] {
@@ -135,7 +147,7 @@ impl Saves {
             std::path::absolute(segmented.path).unwrap_or_else(|_| segmented.path.to_owned());
         for kind in &self.kinds {
             for suffix in self.suffixes(*kind) {
-                let path = names::path(segmented.path, Some(folder), suffix);
+                let path = place(segmented.path, folder, segmented.kind, suffix);
                 match *suffix {
                     names::MASKS_TIF => names::write_masks_tif(path, labels)?,
                     names::MASKS_PNG => names::write_masks_png(path, labels)?,
@@ -192,6 +204,14 @@ impl Saves {
             }
             (stack, cell)
         }))
+    }
+}
+
+/// Where a file goes: `a_cp_masks.tif`, and `a_nuclear_cp_masks.tif` for a further kind of instances.
+fn place(image: &Path, folder: &Path, kind: Option<&str>, suffix: &str) -> PathBuf {
+    match kind {
+        Some(kind) => names::path(image, Some(folder), &format!("_{kind}{suffix}")),
+        None => names::path(image, Some(folder), suffix),
     }
 }
 

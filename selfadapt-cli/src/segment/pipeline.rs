@@ -1,5 +1,6 @@
 //! Image after image through reading, network, decoding and writing, the three overlapped.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
@@ -69,8 +70,10 @@ impl Results {
                         size.pixels, size.by_style, size.masks
                     )
                 });
+                let others = done.others.iter();
+                let others: String = others.map(|(kind, n)| format!(", {n} {kind}")).collect();
                 tracing::info!(
-                    "{}: {} cells{size} ({})",
+                    "{}: {} cells{others}{size} ({})",
                     path.display(),
                     done.cells,
                     done.image
@@ -104,6 +107,9 @@ impl Results {
 #[derive(Debug, Serialize)]
 pub struct Done {
     pub cells: usize,
+    /// Instances of further kinds, by their names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<&'static str, usize>,
     pub image: Provenance,
     /// Working pixels an image pixel.
     pub scale: f64,
@@ -280,25 +286,39 @@ fn decode(
 ) -> Result<Done> {
     let mut seconds = source.seconds;
     let start = Instant::now();
-    let labels = run
+    let size = source.image.size();
+    let decoder = run.config.decoder_at(source.scale);
+    let labels = decoder.decode(prediction, size)?;
+    let others = run
         .config
-        .decoder()
-        .decode(prediction, source.image.size())?;
+        .other_decoders()
+        .into_iter()
+        .map(|(kind, decoder)| Ok((Some(kind), decoder.decode(prediction, size)?)))
+        .collect::<Result<Vec<_>>>()?;
     seconds.decode = start.elapsed().as_secs_f64();
 
     let start = Instant::now();
-    let segmented = Segmented {
-        path,
-        image: &source.image,
-        labels: &labels,
-        prediction,
-        diameter: diameter(run, source.scale).unwrap_or_else(|| median_diameter(labels.as_slice())),
-        channels: channels(run),
-    };
-    run.saves.write(&segmented, &plan.folder)?;
+    let cells = labels.count();
+    for (kind, labels) in [(None, labels)].iter().chain(&others) {
+        let own = || median_diameter(labels.as_slice());
+        let segmented = Segmented {
+            path,
+            kind: *kind,
+            image: &source.image,
+            labels,
+            prediction,
+            diameter: diameter(run, source.scale).unwrap_or_else(own),
+            channels: channels(run),
+        };
+        run.saves.write(&segmented, &plan.folder)?;
+    }
     seconds.write = start.elapsed().as_secs_f64();
     Ok(Done {
-        cells: labels.count(),
+        cells,
+        others: others
+            .iter()
+            .filter_map(|(kind, labels)| Some(((*kind)?, labels.count())))
+            .collect(),
         image: source.provenance,
         scale: source.scale,
         size_model: source.size_model,

@@ -1,5 +1,6 @@
 //! Images too large for memory: segmented part by part, one after the other.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -125,6 +126,7 @@ pub fn segment(run: &Run<'_>, plan: &Plan, path: &Path) -> Result<Done> {
     seconds.write = start.elapsed().as_secs_f64();
     Ok(Done {
         cells: numbers.count(),
+        others: BTreeMap::new(),
         image: provenance,
         scale,
         size_model: None,

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::cuts::{Cuts, weights};
+use super::cuts::Cuts;
 use super::{InferOptions, Tile, forward, view};
 use crate::error::{Error, Result};
 use crate::head::Head;
@@ -52,10 +52,7 @@ impl<'a> Bands<'a> {
     ) -> Self {
         let (height, width) = prepared.size();
         let (rows, columns) = (Cuts::new(height, spec), Cuts::new(width, spec));
-        let total = |cuts: &Cuts| {
-            let window = weights(spec.window, cuts.side / spec.grid, spec.tile / spec.grid);
-            cuts.total(&window, spec.grid)
-        };
+        let total = |cuts: &Cuts| cuts.total(&cuts.windows(spec), spec);
         let maps = network.model.heads().iter().map(|head| Rows {
             head: head.clone(),
             first: 0,
@@ -133,15 +130,20 @@ impl<'a> Bands<'a> {
             .iter()
             .enumerate()
             .map(|(i, &left)| Tile {
+                place: (j, i),
                 top: 0,
                 left,
                 view: view(self.spec, j, i),
             })
             .collect();
         let (grid, side) = (self.spec.grid, (self.rows.side, self.columns.side));
-        let window =
-            |cuts: &Cuts| weights(self.spec.window, cuts.side / grid, self.spec.tile / grid);
-        let (down, across) = (window(&self.rows), window(&self.columns));
+        let (down, across) = (
+            self.rows.windows(self.spec),
+            self.columns.windows(self.spec),
+        );
+        let Some(down) = down.get(j) else {
+            return Ok(());
+        };
         let wide = self.columns.padded / grid;
         for map in &mut self.maps {
             let needed = (top + side.0) / grid - map.first;
@@ -159,8 +161,8 @@ impl<'a> Bands<'a> {
                     map.add(
                         (top / grid, tile.left / grid),
                         &tensor,
-                        &down,
-                        &across,
+                        down,
+                        &across[tile.place.1],
                         wide,
                     )?;
                 }

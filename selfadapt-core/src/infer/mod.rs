@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::maps::Prediction;
 use crate::model::{InputSpec, Mode};
 use crate::network::Network;
+use crate::perturb::reflect;
 
 use canvas::Canvas;
 use cuts::Cuts;
@@ -52,8 +53,8 @@ pub fn predict(
     Ok(stitched(network, spec, prepared, options)?.prediction)
 }
 
-/// Pads `prepared` `[C, H, W]` by zeros, runs overlapping tiles in batches, and averages them under the
-/// window (Cellpose's `run_net` and `average_tiles`). Memory beyond the maps is that of one batch.
+/// Pads `prepared` `[C, H, W]`, runs overlapping tiles in batches, and averages them under the window (Cellpose's
+/// `run_net` and `average_tiles`, or DeepCell's `tile_image` and `untile_image`). Memory beyond the maps is that of one batch.
 ///
 /// # Errors
 /// If the image does not suit `spec`, or the network was not lent its weights detached (`Lend::Detached`).
@@ -71,11 +72,8 @@ pub fn stitched(
         )));
     }
     let (rows, columns) = (Cuts::new(height, spec), Cuts::new(width, spec));
-    let image = prepared
-        .to_device(&Device::Cpu)?
-        .to_dtype(DType::F32)?
-        .pad_with_zeros(1, rows.before, rows.padded - height - rows.before)?
-        .pad_with_zeros(2, columns.before, columns.padded - width - columns.before)?;
+    let image = prepared.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    let image = padded(&padded(&image, 1, &rows)?, 2, &columns)?;
 
     let tiles: Vec<Tile> = rows
         .starts
@@ -84,6 +82,7 @@ pub fn stitched(
         .flat_map(|(j, &top)| {
             let columns = columns.starts.iter().enumerate();
             columns.map(move |(i, &left)| Tile {
+                place: (j, i),
                 top,
                 left,
                 view: view(spec, j, i),
@@ -102,7 +101,7 @@ pub fn stitched(
         for ((head, canvas), map) in heads.iter().zip(&mut canvases).zip(&output.heads) {
             for (n, tile) in batch.iter().enumerate() {
                 let map = tile.view.inverse().on_head(head, &map.narrow(0, n, 1)?)?;
-                canvas.add((tile.top, tile.left), &map)?;
+                canvas.add(tile.place, (tile.top, tile.left), &map)?;
             }
         }
     }
@@ -148,9 +147,23 @@ fn forward(
     Ok(output)
 }
 
+/// An image `[C, H, W]` with what the cuts add along an axis.
+fn padded(image: &Tensor, axis: usize, cuts: &Cuts) -> Result<Tensor> {
+    let length = image.dim(axis)?;
+    if !cuts.mirrored {
+        return Ok(image.pad_with_zeros(axis, cuts.before, cuts.padded - length - cuts.before)?);
+    }
+    let places =
+        (0..cuts.padded).map(|at| reflect(at as isize - cuts.before as isize, length) as u32);
+    let places = Tensor::from_iter(places, &Device::Cpu)?;
+    Ok(image.contiguous()?.index_select(&places, axis)?)
+}
+
 /// One tile: its first pixel in the padded image, and how the network sees it.
 #[derive(Clone, Copy)]
 struct Tile {
+    /// Its row and column among the tiles.
+    place: (usize, usize),
     top: usize,
     left: usize,
     view: Dihedral,

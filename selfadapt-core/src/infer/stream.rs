@@ -11,7 +11,7 @@ use super::InferOptions;
 use super::bands::Bands;
 use crate::error::{Error, Result};
 use crate::labels::Labels;
-use crate::model::ModelConfig;
+use crate::model::{ModelConfig, Window};
 use crate::network::Network;
 use crate::parts::{Block, ImageParts};
 use crate::resize::Span;
@@ -72,11 +72,15 @@ pub fn segment(
             "this model works on whole images only; segment without --stream, or cut the image into pieces".into(),
         )
     };
-    let prepared = config.prepare_parts(image, scale)?.ok_or_else(unable)?;
     let spec = config.input();
+    // Splined tiles are blended as probabilities, and mirrored where the image is small.
+    if spec.window == Window::Spline {
+        return Err(unable());
+    }
+    let prepared = config.prepare_parts(image, scale)?.ok_or_else(unable)?;
     let mut bands = Bands::new(network, &spec, prepared, options.infer);
     let (map_height, map_width) = bands.size();
-    let decoder = config.decoder();
+    let decoder = config.decoder_at(scale);
     let mut streamed = Streamed::default();
     for down in cores(height, options.core) {
         let rows = Span {

@@ -10,15 +10,15 @@ use crate::sums::{BLOCK, lane_sum};
 /// A step's numbers, folded once for all weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Coefficients {
-    scale: f32,
-    pull: f32,
-    keep: f32,
-    first_share: f32,
-    second_stays: f32,
-    second_share: f32,
-    step: f32,
-    inverse_root: f32,
-    eps: f32,
+    pub(super) scale: f32,
+    pub(super) pull: f32,
+    pub(super) keep: f32,
+    pub(super) first_share: f32,
+    pub(super) second_stays: f32,
+    pub(super) second_share: f32,
+    pub(super) step: f32,
+    pub(super) inverse_root: f32,
+    pub(super) eps: f32,
 }
 
 impl Coefficients {

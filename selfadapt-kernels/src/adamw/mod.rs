@@ -21,6 +21,8 @@ use crate::in_place::{same_storage, with_slice_mut};
 use crate::storage::{CHUNK, check, with_slice};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 #[cfg(test)]
 mod tests;
 

@@ -21,6 +21,8 @@ use candle_core::{
 use crate::storage::{check, filled, image_dims, slice, unsupported, with_slice};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 #[cfg(test)]
 mod tests;
 

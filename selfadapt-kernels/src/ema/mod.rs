@@ -9,6 +9,8 @@ use crate::in_place::{Elements, same_storage, with_slice_mut};
 use crate::simd::dispatched;
 use crate::storage::{CHUNK, check, with_slice};
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 #[cfg(test)]
 mod tests;
 

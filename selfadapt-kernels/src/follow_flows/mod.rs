@@ -8,6 +8,8 @@
 //! `c y` and `d y x` are `f32`, and the sum is rounded to `f32` before it is added.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 
 use candle_core::{Result, bail};
 
@@ -137,6 +139,16 @@ pub fn follow_flows(
     steps: usize,
     interpolate: bool,
 ) -> Result<Vec<[f32; 2]>> {
+    check_starts(field, starts)?;
+    Ok(if interpolate {
+        cpu::interpolated(field, starts, steps)
+    } else {
+        cpu::by_pixel(field, starts, steps)
+    })
+}
+
+/// Refuses starts outside of the image.
+fn check_starts(field: &Field, starts: &[u32]) -> Result<()> {
     let pixels = field.height * field.width;
     if let Some(start) = starts.iter().find(|&&start| start as usize >= pixels) {
         bail!(
@@ -145,9 +157,5 @@ pub fn follow_flows(
             field.width
         );
     }
-    Ok(if interpolate {
-        cpu::interpolated(field, starts, steps)
-    } else {
-        cpu::by_pixel(field, starts, steps)
-    })
+    Ok(())
 }

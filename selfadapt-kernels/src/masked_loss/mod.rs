@@ -14,6 +14,8 @@ use crate::math::Real;
 use crate::storage::{check, filled, image_dims, slice, unsupported, with_slice};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 #[cfg(test)]
 mod tests;
 

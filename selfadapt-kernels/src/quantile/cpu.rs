@@ -66,10 +66,8 @@ pub(super) fn select(parts: &[Part], q: f64) -> Result<Option<f32>> {
     if total == 0 {
         return Ok(None);
     }
-    let position = q * (total - 1) as f64;
-    let rank = position as usize;
-    let weight = position - rank as f64;
-    let next = if weight > 0.0 { rank + 1 } else { rank };
+    let ranks = Ranks::new(q, total);
+    let (rank, next) = (ranks.rank, ranks.next);
     let (first, before) = bin_of(&histogram.bins, rank);
     let (last, _) = bin_of(&histogram.bins, next);
     let mut candidates: Vec<u32> = chunks
@@ -87,13 +85,41 @@ pub(super) fn select(parts: &[Part], q: f64) -> Result<Option<f32>> {
     } else {
         above.iter().copied().min().unwrap_or(low)
     };
-    let (low, high) = (f64::from(value(low)), f64::from(value(high)));
-    // Equal neighbours may be infinite.
-    Ok(Some(if low == high {
-        low as f32
-    } else {
-        (low + weight * (high - low)) as f32
-    }))
+    Ok(Some(ranks.between(low, high)))
+}
+
+/// The two ranks, among sorted values, that a quantile lies between.
+#[derive(Clone, Copy)]
+pub(super) struct Ranks {
+    pub rank: usize,
+    /// The one above, or `rank` itself where the quantile is that value.
+    pub next: usize,
+    weight: f64,
+}
+
+impl Ranks {
+    /// Those of the `q`-quantile of `total` values, at least one.
+    pub fn new(q: f64, total: usize) -> Self {
+        let position = q * (total - 1) as f64;
+        let rank = position as usize;
+        let weight = position - rank as f64;
+        Self {
+            rank,
+            next: if weight > 0.0 { rank + 1 } else { rank },
+            weight,
+        }
+    }
+
+    /// The quantile, from the keys of the values of the two ranks.
+    pub fn between(self, low: u32, high: u32) -> f32 {
+        let (low, high) = (f64::from(value(low)), f64::from(value(high)));
+        // Equal neighbours may be infinite.
+        if low == high {
+            low as f32
+        } else {
+            (low + self.weight * (high - low)) as f32
+        }
+    }
 }
 
 fn bin(key: u32) -> usize {

@@ -9,6 +9,8 @@ use candle_core::{DType, Result, Tensor, bail};
 use crate::storage::{check, image_dims, with_slice};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 #[cfg(test)]
 mod tests;
 

@@ -15,6 +15,8 @@ use crate::math::Real;
 use crate::storage::{filled, image_dims, unsupported};
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod merge;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ pub mod net;
 mod parts;
 mod prepare;
 pub mod size;
+mod supervise;
 
 use std::path::Path;
 
@@ -22,6 +23,7 @@ use selfadapt_core::model::{
 };
 use selfadapt_core::params::Role;
 use selfadapt_core::parts::{ImageParts, PreparedParts};
+use selfadapt_core::supervise::Supervision;
 use serde::{Deserialize, Serialize};
 
 use decode::CellposeDecoder;
@@ -196,6 +198,10 @@ impl ModelConfig for CellposeConfig {
 
     fn decoder(&self) -> Box<dyn InstanceDecoder> {
         Box::new(CellposeDecoder::new(self.clone()))
+    }
+
+    fn supervision(&self) -> Option<Box<dyn Supervision>> {
+        Some(Box::new(supervise::CellposeSupervision))
     }
 
     fn working_scale(&self, sizing: Sizing) -> Result<f64> {

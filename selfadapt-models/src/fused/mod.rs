@@ -9,12 +9,14 @@ mod filters;
 mod linear;
 mod map;
 mod norm;
+mod rectified;
 
 pub(crate) use block::Fused;
 pub(crate) use filters::FilterCache;
 pub(crate) use linear::{linear, linear_backward};
 pub(crate) use map::{Gradient, Map};
 pub(crate) use norm::{Folded, Pending};
+pub(crate) use rectified::Rectified;
 
 use candle_core::{Result, Storage, Tensor, bail};
 

@@ -12,13 +12,15 @@ use selfadapt_core::model::ModelConfig;
 use selfadapt_core::params::ParamSet;
 use zip::ZipArchive;
 
-use super::{StarDistConfig, keras, official};
+use super::{StarDistConfig, keras, official, ours};
 use crate::format::{Candidate, Contents, ModelFormat, Recognition};
 use crate::weights::{Layout, hdf5};
 
 const CONFIG: &str = "config.json";
 const THRESHOLDS: &str = "thresholds.json";
 const WEIGHTS: &str = "weights_best.h5";
+/// What the package's files have no place for; the package leaves it alone.
+const OURS: &str = "selfadapt.json";
 
 /// Bytes of one file in a zip archive beyond which it is refused.
 const MOST_BYTES: u64 = 4 << 30;
@@ -69,31 +71,49 @@ fn stardist(config: &Path) -> Recognition {
 
 fn open(candidate: &Candidate) -> Result<(Box<dyn ModelConfig>, ParamSet)> {
     let path = &candidate.path;
-    let (config, thresholds, weights, bytes) = match &candidate.contents {
+    let found = match &candidate.contents {
         Contents::Folder(_) => open_folder(path, &chosen(path)?)?,
         Contents::Other(head) if head.starts_with(b"PK") => open_zip(path)?,
         _ => open_folder(path.parent().unwrap_or(Path::new(".")), path)?,
     };
-    let config = official::read(&config, thresholds.as_deref())
+    let mut config = official::read(&found.config, found.thresholds.as_deref())
         .map_err(|reason| Error::read(path, reason))?;
+    if let Some(ours) = &found.ours {
+        let read = ours::lay_over(&mut config, ours);
+        read.map_err(|reason| Error::read(path, format!("{OURS}: {reason}")))?;
+    }
     let read = |bytes| hdf5::parse(bytes).and_then(|arrays| keras::import(&config, &arrays));
-    let tensors = read(bytes).map_err(|reason| Error::read(weights, reason))?;
+    let tensors = read(found.bytes).map_err(|reason| Error::read(found.weights, reason))?;
     let params = ParamSet::new(tensors, StarDistConfig::role)?;
     Ok((Box::new(config), params))
 }
 
-/// Texts of config.json and thresholds.json, and the path and bytes of the weights.
-type Found = (String, Option<String>, PathBuf, Vec<u8>);
+/// The files of a model.
+struct Found {
+    config: String,
+    thresholds: Option<String>,
+    ours: Option<String>,
+    /// Path and contents of the weights.
+    weights: PathBuf,
+    bytes: Vec<u8>,
+}
 
 fn open_folder(folder: &Path, weights: &Path) -> Result<Found> {
     let text = |name: &str| {
         let path = folder.join(name);
         std::fs::read_to_string(&path).map_err(|error| Error::read(&path, error))
     };
-    let thresholds = folder.join(THRESHOLDS).is_file();
-    let thresholds = thresholds.then(|| text(THRESHOLDS)).transpose()?;
-    let bytes = std::fs::read(weights).map_err(|error| Error::read(weights, error))?;
-    Ok((text(CONFIG)?, thresholds, weights.to_owned(), bytes))
+    let if_there = |name: &str| {
+        let there = folder.join(name).is_file();
+        there.then(|| text(name)).transpose()
+    };
+    Ok(Found {
+        config: text(CONFIG)?,
+        thresholds: if_there(THRESHOLDS)?,
+        ours: if_there(OURS)?,
+        weights: weights.to_owned(),
+        bytes: std::fs::read(weights).map_err(|error| Error::read(weights, error))?,
+    })
 }
 
 /// The weights that the package takes from a folder: the newest whose name has "best", else the newest.
@@ -130,7 +150,7 @@ fn open_zip(path: &Path) -> Result<Found> {
     let config = zip
         .text(CONFIG)?
         .ok_or_else(|| Error::read(path, format!("there is no {CONFIG} in the archive")))?;
-    let thresholds = zip.text(THRESHOLDS)?;
+    let (thresholds, ours) = (zip.text(THRESHOLDS)?, zip.text(OURS)?);
     let mut weights: Vec<String> = zip
         .names
         .iter()
@@ -145,7 +165,13 @@ fn open_zip(path: &Path) -> Result<Found> {
         )
     })?;
     let bytes = zip.bytes(&weights)?;
-    Ok((config, thresholds, path.join(weights), bytes))
+    Ok(Found {
+        config,
+        thresholds,
+        ours,
+        weights: path.join(weights),
+        bytes,
+    })
 }
 
 /// A zip archive of a model folder, or of its contents.
@@ -226,5 +252,7 @@ fn save(path: &Path, config: &dyn ModelConfig, params: &ParamSet, _: &Layout) ->
     std::fs::create_dir_all(path).map_err(|error| Error::write(path, error))?;
     hdf5::write_keras(path.join(WEIGHTS), &layers)?;
     atomic::write_bytes(path.join(THRESHOLDS), thresholds.as_bytes())?;
+    let beside = ours::write(config).map_err(|reason| Error::write(path, reason))?;
+    atomic::write_bytes(path.join(OURS), beside.as_bytes())?;
     atomic::write_bytes(path.join(CONFIG), settings.as_bytes())
 }

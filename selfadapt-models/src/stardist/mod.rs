@@ -2,9 +2,12 @@
 
 pub mod decode;
 mod files;
+mod fused_net;
+mod fused_tape;
 mod keras;
 pub mod net;
 mod official;
+mod ours;
 mod plan;
 mod prepare;
 
@@ -76,8 +79,11 @@ pub struct StarDistConfig {
     pub normalise_jointly: bool,
     /// Which channels of the image are the network's, counted from 1; empty for all, in their order.
     pub channels: Vec<usize>,
-    /// By how much images are enlarged for the network (`scale` of `predict_instances`).
+    /// By how much images are enlarged for the network (`scale` of `predict_instances`), where no diameter is given.
     pub scale: f64,
+    /// Mean diameter in pixels of the objects that the network was trained on, to which a given diameter is scaled. The
+    /// package does not record it; the default is that of DSB 2018, which the published fluorescence models saw.
+    pub trained_diameter: f64,
     /// Side of the patches that the network was trained on, in pixels.
     pub patch: usize,
     /// Other entries of config.json, as JSON: they do not shape the network and are written back as they were.
@@ -106,6 +112,7 @@ impl Default for StarDistConfig {
             normalise_jointly: true,
             channels: Vec::new(),
             scale: 1.,
+            trained_diameter: 22.,
             patch: 256,
             others: BTreeMap::new(),
         }
@@ -202,6 +209,13 @@ impl StarDistConfig {
                 !(self.scale > 0. && self.scale.is_finite()),
                 format!("scale: expected a positive number, found {}", self.scale),
             ),
+            (
+                !(self.trained_diameter > 0. && self.trained_diameter.is_finite()),
+                format!(
+                    "trained_diameter: expected a positive number of pixels, found {}",
+                    self.trained_diameter
+                ),
+            ),
         ];
         match faults.into_iter().find(|(wrong, _)| *wrong) {
             Some((_, fault)) => Err(Error::Setting(fault)),
@@ -273,15 +287,35 @@ impl ModelConfig for StarDistConfig {
         Box::new(StarDistDecoder::new(self.clone()))
     }
 
+    fn decoder_at(&self, scale: f64) -> Box<dyn InstanceDecoder> {
+        Box::new(StarDistDecoder::new(Self {
+            scale,
+            ..self.clone()
+        }))
+    }
+
     fn working_scale(&self, sizing: Sizing) -> Result<f64> {
         match sizing {
             Sizing::Native => Ok(self.scale),
-            Sizing::Diameter(_) | Sizing::PixelSize(_) => Err(Error::Setting(
-                "StarDist works at the resolution of its training images and knows neither diameters nor pixel \
-                 sizes: leave them out, and set `scale` if your objects are larger or smaller"
+            Sizing::Diameter(diameter) if diameter.is_finite() && diameter > 0. => {
+                Ok(self.trained_diameter / diameter)
+            }
+            Sizing::Diameter(diameter) => Err(Error::Setting(format!(
+                "diameter: expected a positive number of pixels, found {diameter}"
+            ))),
+            Sizing::PixelSize(_) => Err(Error::Setting(
+                "StarDist does not know the pixel size of its training images: give a diameter, or set `scale`"
                     .into(),
             )),
         }
+    }
+
+    fn sized(&self, sizing: Sizing) -> Result<Box<dyn ModelConfig>> {
+        let scale = self.working_scale(sizing)?;
+        Ok(Box::new(Self {
+            scale,
+            ..self.clone()
+        }))
     }
 
     fn prepare(&self, image: &Image, scale: f64) -> Result<Tensor> {
@@ -290,5 +324,28 @@ impl ModelConfig for StarDistConfig {
 
     fn boxed(&self) -> Box<dyn ModelConfig> {
         Box::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_is_set_or_follows_the_diameter() {
+        let config = StarDistConfig {
+            scale: 0.8,
+            trained_diameter: 20.,
+            ..StarDistConfig::default()
+        };
+        assert_eq!(config.working_scale(Sizing::Native).unwrap(), 0.8);
+        assert_eq!(config.working_scale(Sizing::Diameter(40.)).unwrap(), 0.5);
+        let say = |sizing| config.working_scale(sizing).unwrap_err().to_string();
+        assert!(say(Sizing::PixelSize(0.5)).contains("give a diameter"));
+        assert!(say(Sizing::Diameter(-1.)).contains("positive"));
+        assert!(say(Sizing::Diameter(f64::NAN)).contains("positive"));
+        // What is delivered after an adaptation at 40 pixels works at that scale by itself.
+        let sized = config.sized(Sizing::Diameter(40.)).unwrap();
+        assert_eq!(sized.working_scale(Sizing::Native).unwrap(), 0.5);
     }
 }

@@ -1,5 +1,6 @@
 //! The network of StarDist 2D: pooling to the grid, a U-Net, and two heads.
 
+use candle_core::backprop::GradStore;
 use candle_core::{Result as TensorResult, Tensor};
 use candle_nn::VarBuilder;
 use selfadapt_core::error::Result;
@@ -19,8 +20,8 @@ const ALONE: usize = 512 * 512;
 
 /// A convolution, batch norm where there is one, and what follows.
 #[derive(Clone, Debug)]
-struct Layer {
-    conv: Conv2d,
+pub(super) struct Layer {
+    pub(super) conv: Conv2d,
     norm: Option<BatchNorm>,
     activation: Activation,
 }
@@ -67,9 +68,11 @@ fn through(layers: &[Layer], x: &Tensor, mode: Mode) -> TensorResult<Tensor> {
 /// in pixels to its border, both at every `grid`-th pixel.
 #[derive(Clone, Debug)]
 pub struct StarNet {
-    plan: Plan<Layer>,
+    pub(super) plan: Plan<Layer>,
     /// How often each level halves the image.
     halvings: u32,
+    /// Whether all but the heads are convolutions and ReLUs alone, a level halving once.
+    pub(super) rectified: bool,
     heads: [Head; 2],
 }
 
@@ -80,8 +83,12 @@ impl StarNet {
     /// If a weight is missing or misshaped.
     pub fn load(config: &StarDistConfig, weights: &VarBuilder) -> Result<Self> {
         let plan = Plan::of(config).try_map(|layer| Layer::load(layer, weights))?;
+        let relus = [config.unet_activation, config.unet_last_activation];
         Ok(Self {
             plan,
+            rectified: relus == [Activation::Relu; 2]
+                && !config.unet_batch_norm
+                && config.unet_pool == 2,
             halvings: config.unet_pool.trailing_zeros(),
             heads: [
                 Head {
@@ -99,6 +106,9 @@ impl StarNet {
     }
 
     fn pass(&self, images: &Tensor, mode: Mode) -> TensorResult<[Tensor; 3]> {
+        if !self.is_tracked() && self.is_fused(images) {
+            return self.predict(images);
+        }
         let plan = &self.plan;
         let mut x = images.clone();
         for layers in &plan.before {
@@ -157,5 +167,17 @@ impl SegmentationModel for StarNet {
             heads: vec![prob, dist],
             embedding,
         })
+    }
+    fn backward(
+        &self,
+        images: &Tensor,
+        mode: Mode,
+        loss: &mut dyn FnMut(&Prediction) -> Result<Tensor>,
+    ) -> Result<GradStore> {
+        if self.is_tracked() && self.is_fused(images) {
+            return self.differentiate(images, loss);
+        }
+        let prediction = self.forward(images, mode)?;
+        Ok(loss(&prediction)?.backward()?)
     }
 }

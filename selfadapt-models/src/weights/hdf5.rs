@@ -29,7 +29,8 @@ pub fn parse(bytes: Vec<u8>) -> Result<Vec<(String, Tensor)>, String> {
     let most = bytes.len() as u64 * MOST_PER_BYTE;
     let file = File::from_bytes(bytes).map_err(whole)?;
     let mut arrays = Vec::new();
-    collect(&file.root(), "", 0, most, &mut arrays)?;
+    collect(&file.root(), "", 0, most, &mut arrays)
+        .map_err(|reason| format!("not a whole HDF5 file: {reason}"))?;
     arrays.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(arrays)
 }
@@ -58,7 +59,10 @@ fn collect(
             format!("{path}/{name}")
         }
     };
-    let failed = |name: &str, error: &dyn std::fmt::Display| format!("{}: {error}", here(name));
+    let failed = |name: &str, error: &dyn std::fmt::Display| match here(name).trim_matches('/') {
+        "" => error.to_string(),
+        place => format!("{place}: {error}"),
+    };
     if depth > DEEPEST {
         return Err(format!("{path}: more than {DEEPEST} groups within groups"));
     }

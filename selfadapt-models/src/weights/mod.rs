@@ -4,6 +4,7 @@ mod bytes;
 pub mod cellpose_keys;
 pub mod hdf5;
 mod numpy;
+pub mod onnx;
 pub mod pickle;
 pub mod safetensors;
 pub mod size_model;

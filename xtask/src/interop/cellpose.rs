@@ -1,8 +1,9 @@
-//! `cargo xtask interop`: what we write, opened by the real Cellpose; the findings go to `docs/interop.md`.
+//! What we write for Cellpose, opened by the real Cellpose 3 and 2.
 
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::page;
 use crate::real::{self, Options};
 use crate::steps::{Outcome, capture, root, succeed, timed};
 
@@ -11,34 +12,30 @@ const IMAGES: [&str; 4] = ["mouse_00", "mouse_05", "dsb_00", "stardist_img2d"];
 const DIAMETER: &str = "20";
 
 const PREFACE: &str = "\
-# Our files in the real Cellpose
-
-Written by `cargo xtask interop`. `selfadapt models convert` turns a Cellpose checkpoint into safetensors and back;
+`selfadapt models convert` turns a Cellpose checkpoint into safetensors and back;
 the real packages open the result with `weights_only=True` and segment with it and with the original. `selfadapt
 segment` segments the same images with the result, and its masks are compared with the packages'.
 
 ";
 
-/// Open our files with the real Cellpose and compare
+/// Where the real packages are.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct Pythons {
     /// A Python that has Cellpose 3.1.1.3 [default: made below the target folder, with pip]
     #[arg(long, value_name = "PATH", requires = "python_cellpose2")]
     python_cellpose3: Option<PathBuf>,
     /// A Python that has Cellpose 2.3.2 [default: made likewise]
     #[arg(long, value_name = "PATH", requires = "python_cellpose3")]
     python_cellpose2: Option<PathBuf>,
-    #[command(flatten)]
-    options: Options,
 }
 
-pub fn run(args: Args) -> Outcome {
-    let assets = args.options.assets()?;
-    let (python3, python2) = match (&args.python_cellpose3, &args.python_cellpose2) {
+pub fn run(pythons: &Pythons, options: &Options) -> Outcome {
+    let assets = options.assets()?;
+    let (python3, python2) = match (&pythons.python_cellpose3, &pythons.python_cellpose2) {
         (Some(python3), Some(python2)) => (python3.clone(), python2.clone()),
         _ => environments()?,
     };
-    let binary = args.options.binary()?;
+    let binary = options.binary()?;
     let folder = real::scratch("interop")?;
     let original = assets.join("cellpose/cyto_scellseg.pt");
     let (middle, written) = (folder.join("model.safetensors"), folder.join("model"));
@@ -73,13 +70,7 @@ pub fn run(args: Args) -> Outcome {
                 .arg(folder.join(format!("{name}_cp_masks.tif")));
         }
         check.args(IMAGES.iter().map(image));
-        let page = format!("{PREFACE}{}", capture(check)?);
-        let path = root().join("docs/interop.md");
-        let fail = |reason: std::io::Error| format!("{}: {reason}", path.display());
-        std::fs::create_dir_all(root().join("docs")).map_err(fail)?;
-        std::fs::write(&path, &page).map_err(fail)?;
-        print!("{page}");
-        Ok(())
+        page::write("Cellpose", &format!("{PREFACE}{}", capture(check)?))
     })
 }
 

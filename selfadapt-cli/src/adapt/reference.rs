@@ -1,0 +1,195 @@
+//! The configuration reference of the book, made from the presets' values and the fields' own documentation.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use selfadapt_core::model::Sizing;
+use selfadapt_models::cellpose::CellposeConfig;
+
+use super::settings::{Preset, RunConfig};
+use crate::book::assert_generated;
+
+/// Tables of config.toml, and the structs whose fields they hold.
+const TABLES: [(&str, &str, &str); 9] = [
+    ("", "selfadapt-cli/src/adapt/settings.rs", "RunConfig"),
+    ("adapt", "selfadapt-core/src/adapt/config.rs", "AdaptConfig"),
+    (
+        "adapt.objective",
+        "selfadapt-core/src/objective.rs",
+        "Objective",
+    ),
+    ("adapt.gate", "selfadapt-core/src/gate.rs", "GateConfig"),
+    ("adapt.perturb", "selfadapt-core/src/perturb.rs", "Perturb"),
+    ("choice", "selfadapt-core/src/choice.rs", "Choice"),
+    ("choice.modes", "selfadapt-core/src/choice.rs", "Mode"),
+    ("watch", "selfadapt-core/src/run.rs", "Watch"),
+    (
+        "model",
+        "selfadapt-models/src/cellpose/mod.rs",
+        "CellposeConfig",
+    ),
+];
+
+#[test]
+fn the_reference_is_that_of_the_code() {
+    assert_generated("configuration.md", "reference", &reference());
+}
+
+fn preset(preset: Preset) -> toml::Table {
+    let config = RunConfig {
+        weights: "cyto3".into(),
+        inputs: vec!["images".into()],
+        sizing: Sizing::Diameter(26.),
+        snapshots: 24,
+        cache_mib: 512,
+        adapt: preset.adapt(),
+        choice: preset.choice(),
+        watch: preset.watch(),
+        model: Box::new(CellposeConfig::default()),
+    };
+    toml::Table::try_from(config).unwrap()
+}
+
+fn reference() -> String {
+    let (quick, paper) = (preset(Preset::Quick), preset(Preset::Paper));
+    let mut page = String::new();
+    for (path, file, name) in TABLES {
+        let docs = fields(file, name);
+        match path {
+            "" => writeln!(page, "\n### At the top\n"),
+            "model" => writeln!(page, "\n### `[model]`, of a Cellpose model\n"),
+            "choice.modes" => writeln!(page, "\n### `[[choice.modes]]`\n"),
+            path => writeln!(page, "\n### `[{path}]`\n"),
+        }
+        .unwrap();
+        writeln!(
+            page,
+            "| key | quick | paper | meaning |\n| --- | --- | --- | --- |"
+        )
+        .unwrap();
+        let (quick, paper) = (table(&quick, path), table(&paper, path));
+        for (key, doc) in &docs {
+            let shown = |table: &toml::Table| match table.get(key) {
+                None => "-".to_owned(),
+                Some(value) if nested(value) => "below".to_owned(),
+                Some(value) => format!("`{value}`"),
+            };
+            writeln!(
+                page,
+                "| `{key}` | {} | {} | {doc} |",
+                shown(&quick),
+                shown(&paper)
+            )
+            .unwrap();
+        }
+        for key in quick.keys() {
+            let documented = docs.iter().any(|(known, _)| known == key) || key == "model";
+            assert!(documented, "{name} has no documented field {key}");
+        }
+    }
+    writeln!(
+        page,
+        "\n### `[[watch.criteria]]`\n\n| criterion | stops above | meaning |\n| --- | --- | --- |"
+    )
+    .unwrap();
+    let criteria = quick["watch"]["criteria"].as_array().unwrap();
+    for criterion in criteria {
+        let name = criterion["criterion"].as_str().unwrap();
+        let threshold = criterion
+            .get("threshold")
+            .map_or("-".into(), |value| format!("`{value}`"));
+        let file = format!("selfadapt-metrics/src/{}.rs", name.replace('-', "_"));
+        let doc = of_struct(&file);
+        writeln!(page, "| `{name}` | {threshold} | {doc} |").unwrap();
+    }
+    page.push('\n');
+    page
+}
+
+/// Whether a value gets a table of its own.
+fn nested(value: &toml::Value) -> bool {
+    let tables = |array: &Vec<toml::Value>| array.first().is_some_and(toml::Value::is_table);
+    value.as_array().is_some_and(tables)
+        || value
+            .as_table()
+            .is_some_and(|table| !table.contains_key("diameter"))
+}
+
+/// The table at a path; the first one of an array of tables, none where the array is empty.
+fn table(root: &toml::Table, path: &str) -> toml::Table {
+    let mut value = toml::Value::Table(root.clone());
+    for key in path.split('.').filter(|key| !key.is_empty()) {
+        value = value[key].clone();
+        if let Some(array) = value.as_array() {
+            value = array
+                .first()
+                .cloned()
+                .unwrap_or(toml::Value::Table(toml::Table::new()));
+        }
+    }
+    value.as_table().cloned().unwrap_or_default()
+}
+
+fn source(file: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(file);
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// Public fields of a struct with their documentation, in order.
+fn fields(file: &str, name: &str) -> Vec<(String, String)> {
+    let text = source(file);
+    let begin = format!("pub struct {name} {{");
+    let body = text
+        .split_once(&begin)
+        .unwrap()
+        .1
+        .split_once("\n}")
+        .unwrap()
+        .0;
+    let (mut doc, mut fields) = (String::new(), Vec::new());
+    for line in body.lines().map(str::trim) {
+        if let Some(more) = line.strip_prefix("///") {
+            doc.push_str(more);
+        } else if let Some((field, _)) = line
+            .strip_prefix("pub ")
+            .and_then(|field| field.split_once(':'))
+        {
+            fields.push((field.to_owned(), plain(&std::mem::take(&mut doc))));
+        }
+    }
+    assert!(!fields.is_empty(), "{file} has no struct {name}");
+    fields
+}
+
+/// The documentation of the only struct of a file that is a criterion.
+fn of_struct(file: &str) -> String {
+    let text = source(file);
+    let before = text.split_once("\npub struct ").unwrap().0;
+    let mut lines: Vec<&str> = before
+        .lines()
+        .rev()
+        .skip_while(|line| line.starts_with("#["))
+        .map_while(|line| line.strip_prefix("///"))
+        .collect();
+    lines.reverse();
+    plain(&lines.concat())
+}
+
+/// Links of Rust's documentation as text, and nothing that ends a table's cell.
+fn plain(doc: &str) -> String {
+    doc.trim()
+        .replace("[`", "`")
+        .replace("`]", "`")
+        .replace('|', "\\|")
+}
+
+#[test]
+fn fields_are_read_with_their_documentation() {
+    let fields: BTreeMap<String, String> = fields("selfadapt-core/src/objective.rs", "Objective")
+        .into_iter()
+        .collect();
+    assert_eq!(fields["l2sp"], "Strength of L2-SP.");
+}

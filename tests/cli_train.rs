@@ -1,0 +1,143 @@
+//! `selfadapt train`: a small training from scratch, gone on with, used, and what it says of bad input.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{selfadapt, told};
+
+/// Drawn cells with labels, as the demonstration draws them.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    run(
+        folder.path(),
+        "demo --draw source --images 3 --side 128 --out cells",
+    );
+    folder
+}
+
+fn run(folder: &Path, arguments: &str) -> String {
+    let output = selfadapt(folder)
+        .args(arguments.split(' '))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+const TRAIN: &str = "train --threads 2 --from-scratch --model cellpose --set nbase=[2,4,8] --channels 1,2 --crop 64 \
+                     --batch 2 --save-every 1";
+
+#[test]
+fn trains_from_scratch_and_goes_on_and_is_used() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    let whole = run(
+        folder.path(),
+        &format!("{TRAIN} --epochs 3 --json --out whole cells"),
+    );
+    let manifest: Value = serde_json::from_str(&whole).unwrap();
+    assert_eq!(manifest["epochs"], 3);
+    assert_eq!(manifest["inputs"].as_array().unwrap().len(), 6);
+    assert!(manifest["loss"].as_f64().unwrap().is_finite());
+    for file in [
+        "config.toml",
+        "manifest.json",
+        "run.jsonl",
+        "model.json",
+        "trained",
+        "snapshots/step-000002.safetensors",
+    ] {
+        assert!(at("whole").join(file).is_file(), "{file}");
+    }
+
+    // Two epochs, and then a third one, end where three do.
+    run(
+        folder.path(),
+        &format!("{TRAIN} --epochs 2 --out parts cells"),
+    );
+    let config = std::fs::read_to_string(at("parts/config.toml")).unwrap();
+    std::fs::write(
+        at("parts/config.toml"),
+        config.replace("epochs = 2", "epochs = 3"),
+    )
+    .unwrap();
+    run(folder.path(), "train --threads 2 --resume parts");
+    let delivered = |run: &str| std::fs::read(at(run).join("delivered.safetensors")).unwrap();
+    assert!(
+        delivered("whole") == delivered("parts"),
+        "the run ended elsewhere"
+    );
+    let lines = std::fs::read_to_string(at("parts/run.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 3, "{lines}");
+
+    // Its own settings make it again, and it is a model that others start from.
+    run(
+        folder.path(),
+        "train --threads 2 --config whole/config.toml --out again",
+    );
+    assert!(delivered("whole") == delivered("again"));
+    run(
+        folder.path(),
+        "train --model again --epochs 1 --crop 64 --mask_filter _masks --out finer cells",
+    );
+    run(
+        folder.path(),
+        "segment --model finer --out masks cells/cells_000.tif",
+    );
+    let told = told(folder.path(), &["models", "info", "whole/trained"]);
+    assert!(
+        told.contains("[2, 4, 8]") || told.contains("2,4,8"),
+        "{told}"
+    );
+}
+
+#[test]
+fn bad_input_is_named() {
+    let folder = folder();
+    let told = |arguments: &str| told(folder.path(), &arguments.split(' ').collect::<Vec<_>>());
+    let says = |arguments: &str, reason: &str| {
+        let told = told(arguments);
+        assert!(told.starts_with("exit code 2"), "{arguments}: {told}");
+        assert!(told.contains(reason), "{arguments}: {told}");
+    };
+    let rename = |from: &str, to: &str| {
+        std::fs::rename(folder.path().join(from), folder.path().join(to)).unwrap();
+    };
+    rename("cells/cells_000_masks.tif", "elsewhere.tif");
+    says(
+        &format!("{TRAIN} --out run cells"),
+        "1 file without labels: ",
+    );
+    rename("cells/cells_000.tif", "image.tif");
+    rename("elsewhere.tif", "cells/cells_000_masks.tif");
+    says(
+        &format!("{TRAIN} --out run cells"),
+        "1 file without their image: ",
+    );
+    says(
+        &format!("{TRAIN} --out run --min-objects 1000 --skip-unpaired cells"),
+        "none of 2 label images has 1000 objects",
+    );
+    // Labels of another image: sizes differ.
+    run(
+        folder.path(),
+        "demo --draw source --images 1 --side 96 --out smaller",
+    );
+    rename("smaller/cells_000.tif", "cells/cells_000.tif");
+    says(
+        &format!("{TRAIN} --out run cells"),
+        "expected labels of 96 x 96 pixels as the image has, found 128 x 128",
+    );
+    says("train --model nothing.pt --out run cells", "nothing.pt");
+    says("train --from-scratch --out run cells", "--model");
+    says(
+        &format!("{TRAIN} --learning-rate 0 --out run cells"),
+        "learning_rate: expected a positive number",
+    );
+    assert!(
+        !folder.path().join("run").exists(),
+        "a refused run left a folder"
+    );
+}

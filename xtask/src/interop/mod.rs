@@ -1,0 +1,42 @@
+//! `cargo xtask interop`: what we write, opened by the real packages; the findings go to `docs/interop.md`.
+
+mod cellpose;
+mod page;
+mod stardist;
+
+use clap::ValueEnum;
+
+use crate::real::Options;
+use crate::steps::Outcome;
+
+/// A package, which has its own section of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Package {
+    Cellpose,
+    Stardist,
+}
+
+/// Open our files with the real packages and compare
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only these packages; the other sections of the page stay as they are
+    #[arg(value_enum)]
+    packages: Vec<Package>,
+    #[command(flatten)]
+    cellpose: cellpose::Pythons,
+    #[command(flatten)]
+    stardist: stardist::Python,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub fn run(args: Args) -> Outcome {
+    let wanted = |package| args.packages.is_empty() || args.packages.contains(&package);
+    if wanted(Package::Cellpose) {
+        cellpose::run(&args.cellpose, &args.options)?;
+    }
+    if wanted(Package::Stardist) {
+        stardist::run(&args.stardist, &args.options)?;
+    }
+    Ok(())
+}
