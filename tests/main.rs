@@ -23,6 +23,7 @@ mod library_example;
 mod mesmer;
 mod mesmer_files;
 mod metrics;
+mod mirror;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;
 mod numbers;

@@ -5,7 +5,7 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 
 use selfadapt_core::io::{self, Axes};
-use selfadapt_models::weights::{hdf5, safetensors, size_model, torch};
+use selfadapt_models::weights::{hdf5, onnx, safetensors, size_model, torch};
 use selfadapt_models::{format, run_folder};
 use zip::write::SimpleFileOptions;
 
@@ -57,6 +57,17 @@ pub const READERS: &[Reader] = &[
         name: "hdf5",
         read: |bytes| {
             let _ = hdf5::parse(bytes.to_vec());
+        },
+    },
+    Reader {
+        name: "onnx",
+        read: |bytes| {
+            if let Ok(graph) = onnx::Graph::parse(bytes) {
+                for initializer in &graph.initializers {
+                    let _ = initializer.tensor();
+                }
+            }
+            let _ = onnx::skeleton(bytes, |_| true);
         },
     },
     Reader {
