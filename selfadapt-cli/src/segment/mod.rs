@@ -100,7 +100,7 @@ pub struct Args {
     /// Any other setting of the model, as `selfadapt models info` lists them
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Model", value_parser = settings::parse)]
     set: Vec<(String, Value)>,
-    /// Whether images are gone through in parts, in about 1 GB of memory
+    /// Which images are gone through in parts, in bounded memory
     #[arg(
         long,
         value_enum,
