@@ -11,7 +11,7 @@ use crate::{
 
 /// Segments cells and nuclei in microscopy images with pretrained models, and adapts these to unlabelled images.
 ///
-/// Exit codes: 0 all done, 1 some inputs failed, 2 bad usage or input, 70 internal error.
+/// Exit codes: 0 all done, 1 some inputs failed, 2 bad usage or input, 3 a place that cannot be written, 70 internal error.
 #[derive(Debug, Parser)]
 #[command(
     name = "selfadapt",
