@@ -13,6 +13,7 @@ mod cli_evaluate;
 mod cli_fetch;
 mod cli_mesmer;
 mod cli_models;
+mod cli_reliability;
 mod cli_report;
 mod cli_segment;
 #[cfg(unix)]

@@ -10,15 +10,23 @@ mod dynamics;
 mod edge_masks;
 mod format;
 mod fused;
+#[path = "../fuzz/src/readers.rs"]
+mod fuzz_readers;
+#[path = "../fuzz/src/seeds.rs"]
+mod fuzz_seed_files;
+mod fuzz_seeds;
 mod image_errors;
 mod images;
+mod large_images;
 mod layers;
 mod library_example;
 mod mesmer;
 mod mesmer_files;
 mod metrics;
+mod mirror;
 #[allow(dead_code)] // each topic uses the types of number that its files hold
 mod npz;
+mod numbers;
 mod size_models;
 mod stardist;
 mod stardist_files;
@@ -27,3 +35,4 @@ mod step_parity;
 mod toy;
 mod train;
 mod weights;
+mod zarr_images;

@@ -11,7 +11,7 @@ use crate::{
 
 /// Segments cells and nuclei in microscopy images with pretrained models, and adapts these to unlabelled images.
 ///
-/// Exit codes: 0 all done, 1 some inputs failed, 2 bad usage or input, 70 internal error.
+/// Exit codes: 0 all done, 1 some inputs failed, 2 bad usage or input, 3 a place that cannot be written, 70 internal error.
 #[derive(Debug, Parser)]
 #[command(
     name = "selfadapt",
@@ -61,6 +61,7 @@ pub struct Console {
 enum Command {
     Segment(Box<segment::Args>),
     Adapt(Box<adapt::Args>),
+    Train(Box<train::Args>),
     Degrade(degrade::Args),
     Demo(demo::Args),
     Evaluate(evaluate::Args),
@@ -70,7 +71,6 @@ enum Command {
     Doctor(doctor::Args),
     Completions(completions::Completions),
     Man(completions::Man),
-    Train(Box<train::Args>),
 }
 
 impl Cli {
@@ -79,6 +79,7 @@ impl Cli {
         match self.command {
             Command::Segment(args) => segment::run(*args),
             Command::Adapt(args) => adapt::run(*args),
+            Command::Train(args) => train::run(*args),
             Command::Degrade(args) => degrade::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Evaluate(args) => evaluate::run(args),
@@ -88,7 +89,6 @@ impl Cli {
             Command::Doctor(args) => doctor::run(args),
             Command::Completions(args) => completions::complete(args),
             Command::Man(args) => completions::man(args),
-            Command::Train(args) => train::run(*args),
         }
     }
 }

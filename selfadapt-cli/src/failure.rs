@@ -7,6 +7,8 @@ use selfadapt_core::error::Error;
 pub const SOME_FAILED: u8 = 1;
 /// Exit code: bad usage or bad input.
 pub const BAD_INPUT: u8 = 2;
+/// Exit code: the place to write to is in no state to be written: full, closed, missing, or in use by another run.
+pub const BAD_STATE: u8 = 3;
 /// Exit code: a fault of the program (`EX_SOFTWARE` of sysexits).
 pub const INTERNAL: u8 = 70;
 
@@ -37,6 +39,14 @@ impl Failure {
             message: message.into(),
             help: Some(help.into()),
             code: BAD_INPUT,
+        }
+    }
+
+    /// The same of a place that cannot be written.
+    pub fn state(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            code: BAD_STATE,
+            ..Self::new(message, help)
         }
     }
 
@@ -79,6 +89,7 @@ impl From<Error> for Failure {
         };
         let code = match error {
             Error::Tensor(_) => INTERNAL,
+            Error::Write { .. } => BAD_STATE,
             _ => BAD_INPUT,
         };
         Self {

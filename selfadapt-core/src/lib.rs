@@ -20,6 +20,7 @@ pub mod network;
 pub mod normalise;
 pub mod objective;
 pub mod params;
+pub mod parts;
 pub mod perturb;
 pub mod random_weights;
 pub mod resize;

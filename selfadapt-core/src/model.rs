@@ -14,6 +14,8 @@ use crate::image::Image;
 use crate::labels::Labels;
 use crate::maps::Prediction;
 use crate::params::Role;
+use crate::parts::{Block, ImageParts, PreparedParts};
+use crate::perturb::Perturb;
 use crate::supervise::Supervision;
 
 /// Which statistics batch norm uses in a forward pass.
@@ -64,6 +66,17 @@ pub trait InstanceDecoder: Send + Sync {
     /// # Errors
     /// If the maps are not those of the decoder's model.
     fn decode(&self, prediction: &Prediction, original: (usize, usize)) -> Result<Labels>;
+
+    /// As [`InstanceDecoder::decode`], for a part of an image too large to be decoded as a whole: `maps` holds the pixels
+    /// `block.rows.source()` x `block.columns.source()` of the maps. An object well inside the part comes out as it does
+    /// of the whole image. None where the model cannot do that.
+    ///
+    /// # Errors
+    /// As [`InstanceDecoder::decode`], and if a setting needs the whole image.
+    fn decode_part(&self, maps: &Prediction, block: &Block) -> Result<Option<Labels>> {
+        let _ = (maps, block);
+        Ok(None)
+    }
 
     /// How badly the maps fit the instances decoded from them: 0 is a perfect fit. NaN where the model
     /// offers no such check or there is no instance.
@@ -163,6 +176,11 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
         self.decoder()
     }
 
+    /// How strongly crops are degraded for the student by default: within what the network saw in its own training.
+    fn perturb(&self) -> Perturb {
+        Perturb::default()
+    }
+
     /// How the model learns from labels, where it can.
     fn supervision(&self) -> Option<Box<dyn Supervision>> {
         None
@@ -197,6 +215,20 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
     /// # Errors
     /// If the image lacks a channel that the model needs.
     fn prepare(&self, image: &Image, scale: f64) -> Result<Tensor>;
+
+    /// As [`ModelConfig::prepare`], for an image too large to be prepared as a whole; reads it once from top to bottom to
+    /// know its intensities. None where the model cannot do that.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::prepare`], and if the file is damaged.
+    fn prepare_parts<'a>(
+        &self,
+        image: &'a mut dyn ImageParts,
+        scale: f64,
+    ) -> Result<Option<Box<dyn PreparedParts + 'a>>> {
+        let _ = (image, scale);
+        Ok(None)
+    }
 
     /// The highest learning rate that suits the model where networks with norms learn at `usual`.
     fn learning_rate(&self, usual: f64) -> f64 {

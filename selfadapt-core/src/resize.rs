@@ -1,7 +1,11 @@
 //! Resizing maps as OpenCV does: bilinear between pixel centres, and nearest for labels.
 
+use std::ops::Range;
+
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
+
+use crate::error::{Error, Result};
 
 /// Where an output pixel reads: two neighbours along an axis, and the share of the second.
 struct Tap {
@@ -10,10 +14,11 @@ struct Tap {
     share: f32,
 }
 
-/// `cv2.resize(..., INTER_LINEAR)`: pixel centres at halves, edges repeated, no smoothing when shrinking.
-fn taps(from: usize, to: usize) -> Vec<Tap> {
+/// `cv2.resize(..., INTER_LINEAR)`: pixel centres at halves, edges repeated, no smoothing when shrinking; for the output
+/// pixels `wanted` of `to`.
+fn taps(from: usize, to: usize, wanted: Range<usize>) -> Vec<Tap> {
     let step = 1. / (to as f64 / from as f64);
-    (0..to)
+    wanted
         .map(|at| {
             let position = ((at as f64 + 0.5) * step - 0.5) as f32;
             let below = position.floor();
@@ -53,7 +58,14 @@ pub fn bilinear(map: ArrayView2<f32>, (height, width): (usize, usize)) -> Array2
         }
         return resized;
     }
-    let (rows, columns) = (taps(from_height, height), taps(from_width, width));
+    let (rows, columns) = (
+        taps(from_height, height, 0..height),
+        taps(from_width, width, 0..width),
+    );
+    blended(map, &rows, &columns)
+}
+
+fn blended(map: ArrayView2<f32>, rows: &[Tap], columns: &[Tap]) -> Array2<f32> {
     let blend = |a: f32, b: f32, share: f32| a * (1. - share) + b * share;
     let pixels: Vec<f32> = rows
         .par_iter()
@@ -69,7 +81,60 @@ pub fn bilinear(map: ArrayView2<f32>, (height, width): (usize, usize)) -> Array2
             })
         })
         .collect();
-    Array2::from_shape_vec((height, width), pixels).unwrap_or_default()
+    Array2::from_shape_vec((rows.len(), columns.len()), pixels).unwrap_or_default()
+}
+
+/// Along one axis: a part of an axis that is resized from `from` to `to` pixels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Pixels before resizing, of the whole axis.
+    pub from: usize,
+    /// Pixels after resizing, of the whole axis.
+    pub to: usize,
+    /// The resized pixels that are wanted.
+    pub wanted: Range<usize>,
+}
+
+impl Span {
+    /// The pixels before resizing that the wanted ones are made from.
+    pub fn source(&self) -> Range<usize> {
+        if self.from == self.to {
+            return self.wanted.clone();
+        }
+        let end = self.wanted.end.saturating_sub(1).max(self.wanted.start);
+        let at = |at: usize| taps(self.from, self.to, at..at + 1).pop();
+        match (at(self.wanted.start), at(end)) {
+            (Some(first), Some(last)) if self.from > 0 => first.first..last.second + 1,
+            _ => 0..0,
+        }
+    }
+}
+
+/// The part of [`bilinear`]'s result that `rows` and `columns` want, from the part of the map that they come from:
+/// `part` holds the pixels `rows.source()` x `columns.source()`. The same numbers, bit for bit.
+///
+/// # Errors
+/// If `part` has another size.
+pub fn bilinear_part(part: ArrayView2<f32>, rows: &Span, columns: &Span) -> Result<Array2<f32>> {
+    let (down, across) = (rows.source(), columns.source());
+    if part.dim() != (down.len(), across.len()) {
+        return Err(Error::Image(format!(
+            "expected rows {down:?} and columns {across:?} of a map, found {:?} pixels",
+            part.dim()
+        )));
+    }
+    if rows.from == rows.to && columns.from == columns.to {
+        return Ok(part.to_owned());
+    }
+    let local = |span: &Span, source: &Range<usize>| -> Vec<Tap> {
+        let mut taps = taps(span.from, span.to, span.wanted.clone());
+        for tap in &mut taps {
+            tap.first = (tap.first - source.start).min(source.len() - 1);
+            tap.second = (tap.second - source.start).min(source.len() - 1);
+        }
+        taps
+    };
+    Ok(blended(part, &local(rows, &down), &local(columns, &across)))
 }
 
 /// Resizes labels `[H, W]` to `(height, width)` as `cv2.resize` with `INTER_NEAREST` does.
@@ -122,6 +187,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn parts_are_those_of_the_whole(
+            (h, w) in (1usize..20, 1usize..20), (height, width) in (1usize..40, 1usize..40), cut in 0usize..1600,
+        ) {
+            let map = Array2::from_shape_fn((h, w), |(y, x)| ((y * 31 + x * 17) % 23) as f32 / 7.);
+            let whole = bilinear(map.view(), (height, width));
+            let span = |from, to, at: usize| {
+                let first = at % to;
+                Span { from, to, wanted: first..(first + 1 + at / 7 % 9).min(to) }
+            };
+            let (rows, columns) = (span(h, height, cut), span(w, width, cut / 40));
+            let (down, across) = (rows.source(), columns.source());
+            let part = Array2::from_shape_fn((down.len(), across.len()), |(y, x)| {
+                map[[down.start + y, across.start + x]]
+            });
+            let found = bilinear_part(part.view(), &rows, &columns).unwrap();
+            for ((y, x), &value) in found.indexed_iter() {
+                prop_assert_eq!(value, whole[[rows.wanted.start + y, columns.wanted.start + x]]);
+            }
+            prop_assert_eq!(found.dim(), (rows.wanted.len(), columns.wanted.len()));
+        }
+
         #[test]
         fn a_plane_stays_a_plane_inside(h in 2usize..12, w in 2usize..12, height in 1usize..30, width in 1usize..30) {
             let map = Array2::from_shape_fn((h, w), |(y, x)| y as f32 + 2. * x as f32);

@@ -7,7 +7,7 @@
 
 use candle_core::{Result, bail};
 
-use crate::fill_holes::fill_holes_and_remove_small;
+use crate::fill_holes::{fill_holes_and_remove_small, number_by_first_pixel};
 use crate::flow_error::remove_bad_flow_masks;
 use crate::follow_flows::{Field, follow_flows};
 use crate::objects::expect_size;
@@ -63,6 +63,53 @@ pub fn compute_masks(
     fill_holes_and_remove_small(&labels, height, width, params.min_size)
 }
 
+/// The part of an image that [`compute_masks_of_part`] sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Row and column of its first pixel.
+    pub origin: [usize; 2],
+    /// Height and width of the whole image.
+    pub image: [usize; 2],
+}
+
+/// As [`compute_masks`], for the part `[height, width]` of a larger image: an instance that lies in the part together
+/// with all that flows into it comes out with the pixels that it has in the whole image.
+///
+/// One thing differs: small instances are dropped by their own area, not by that of their rank's (see
+/// [`crate::fill_holes`]), as ranks are those of the whole image.
+///
+/// # Errors
+/// As [`compute_masks`], and if the part ends beyond the image.
+pub fn compute_masks_of_part(
+    params: &MaskParams,
+    flows: &[f32],
+    cellprob: &[f32],
+    [height, width]: [usize; 2],
+    part: Part,
+) -> Result<Vec<u32>> {
+    let end = |axis: usize, length: usize| part.origin[axis].checked_add(length);
+    let fits = |axis, length| end(axis, length).is_some_and(|end| end <= part.image[axis]);
+    if !fits(0, height) || !fits(1, width) {
+        bail!(
+            "compute_masks: expected a part of an image of {:?} pixels, found {height} x {width} at {:?}",
+            part.image,
+            part.origin
+        );
+    }
+    let share = part.image.iter().map(|&side| side as f64).product::<f64>()
+        / (height as f64 * width as f64).max(1.0);
+    let whole = MaskParams {
+        // Of the image, not of the part.
+        max_size_fraction: params.max_size_fraction * share,
+        ..params.clone()
+    };
+    let mut labels = gather_from(&whole, flows, cellprob, height, width, part.origin)?;
+    // Without gaps the rank of an instance is its label.
+    let largest = labels.iter().copied().max().unwrap_or(0) as usize;
+    number_by_first_pixel(&mut labels, largest, |_| true);
+    fill_holes_and_remove_small(&labels, height, width, params.min_size)
+}
+
 /// As [`compute_masks`], before holes are filled and small instances dropped; labels may have gaps.
 ///
 /// # Errors
@@ -73,6 +120,17 @@ pub fn gather_masks(
     cellprob: &[f32],
     height: usize,
     width: usize,
+) -> Result<Vec<u32>> {
+    gather_from(params, flows, cellprob, height, width, [0; 2])
+}
+
+fn gather_from(
+    params: &MaskParams,
+    flows: &[f32],
+    cellprob: &[f32],
+    height: usize,
+    width: usize,
+    origin: [usize; 2],
 ) -> Result<Vec<u32>> {
     expect_size("compute_masks", "flows", flows.len(), [2, height, width])?;
     expect_size(
@@ -98,8 +156,15 @@ pub fn gather_masks(
     if starts.is_empty() {
         return Ok(vec![0; cellprob.len()]);
     }
-    let field = Field::of_network(flows, cellprob, params.cellprob_threshold, height, width)?;
-    let ends = follow_flows(&field, &starts, params.niter, params.interp)?;
+    let field =
+        Field::of_network(flows, cellprob, params.cellprob_threshold, height, width)?.at(origin)?;
+    let mut ends = follow_flows(&field, &starts, params.niter, params.interp)?;
+    if origin != [0; 2] {
+        let [top, left] = origin.map(|at| at as f32);
+        // Exact: the difference has no finer steps than the position.
+        ends.iter_mut()
+            .for_each(|[y, x]| (*y, *x) = (*y - top, *x - left));
+    }
     let mut labels = gather(&starts, &ends, height, width, params.max_size_fraction)?;
     if params.flow_threshold > 0.0 {
         labels = remove_bad_flow_masks(&labels, flows, height, width, params.flow_threshold)?;

@@ -3,7 +3,8 @@
 usage: bench_stardist.py FOLDER THREADS OUT IMAGE...
 
 `total` is from the loaded program to the last file written; `warm` is a second pass over the same images, which
-TensorFlow has then compiled its functions for, of prediction and suppression alone; `network` is its part in `predict`.
+TensorFlow has then compiled its functions for, of prediction and suppression alone; `network` is a third one, of `predict`
+alone. `warm_cpu` and `network_cpu` are processor seconds, which other programs on the machine disturb less.
 """
 import contextlib
 import io
@@ -40,12 +41,11 @@ with contextlib.redirect_stdout(io.StringIO()):
         name = os.path.splitext(os.path.basename(path))[0] + ".tif"
         tifffile.imwrite(os.path.join(out, name), labels.astype(np.uint16))
     total = time.perf_counter() - start
-    start = time.perf_counter()
-    for image in prepared:
-        model.predict_instances(image)
-    warm = time.perf_counter() - start
-    start = time.perf_counter()
-    for image in prepared:
-        model.predict(image)
-    network = time.perf_counter() - start
-print(json.dumps({"version": __version__, "total": total, "warm": warm, "network": network, "cells": cells}))
+    found = {"version": __version__, "total": total, "cells": cells}
+    for what, call in [("warm", model.predict_instances), ("network", model.predict)]:
+        start, of_processors = time.perf_counter(), time.process_time()
+        for image in prepared:
+            call(image)
+        found[what] = time.perf_counter() - start
+        found[f"{what}_cpu"] = time.process_time() - of_processors
+print(json.dumps(found))

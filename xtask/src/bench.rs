@@ -205,11 +205,11 @@ pub fn run(args: Args) -> Outcome {
 }
 
 /// Runs a part on both sides in turn and files what each row of it takes.
-fn compare<'a>(
+fn compare(
     args: &Args,
     (them, us): (&mut Side, &mut Side),
     part: &str,
-    found: &mut BTreeMap<&'a str, Vec<Pair>>,
+    found: &mut BTreeMap<&str, Vec<Pair>>,
 ) -> Outcome {
     // The first time makes buffers and kernels.
     them.ask(part)?;

@@ -7,6 +7,7 @@ mod bench_side;
 mod bench_stardist;
 mod calibrate;
 mod ci;
+mod fuzz;
 mod interop;
 mod real;
 mod steps;
@@ -39,6 +40,7 @@ enum Task {
     BenchSegment(bench_segment::Args),
     BenchStardist(bench_stardist::Args),
     Torture(torture::Args),
+    Fuzz(fuzz::Args),
     TrainDemo(train_demo::Args),
 }
 
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Task::BenchSegment(args) => bench_segment::run(args),
         Task::BenchStardist(args) => bench_stardist::run(args),
         Task::Torture(args) => torture::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::TrainDemo(args) => train_demo::run(&args),
     };
     match done {

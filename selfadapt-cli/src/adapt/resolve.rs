@@ -153,6 +153,7 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
         model: loaded.config.boxed(),
     };
     config.adapt.crop = loaded.config.input().crop;
+    config.adapt.perturb = loaded.config.perturb();
     config.adapt.learning_rate = loaded.config.learning_rate(config.adapt.learning_rate);
     if let (Some(path), Some(over)) = (&args.config, over) {
         config = config.overlaid(over).map_err(|e| Error::read(path, e))?;

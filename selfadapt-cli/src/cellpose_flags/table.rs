@@ -51,7 +51,8 @@ impl Means {
 }
 
 const VOLUMES: &str = "selfadapt works on planes, not on volumes; --plane N takes one of a stack";
-const TRAINING: &str = "this is training with labels, which is the matter of `selfadapt train`";
+const TRAINING: &str =
+    "this is training with labels, which `selfadapt train` does; `selfadapt adapt` learns without";
 const RESTORING: &str = "restoring images is a network of its own, which selfadapt does not build";
 const NETWORK: &str = "the file's own weights tell how the network is built";
 

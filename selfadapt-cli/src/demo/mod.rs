@@ -23,9 +23,10 @@ const HELD_OUT: usize = 8;
 
 /// See it work, in a minute, with nothing to download.
 ///
-/// Draws images of cells as another microscope would show them, and segments them with a small model that comes with
-/// the program and knows only its own kind of image. Then adapts the model to the images, without their labels, and
-/// segments again. The labels are used at the end, to score images that were not adapted to.
+/// Draws images of cells as another microscope would show them, and segments them with a small
+/// model that comes with the program and knows only its own kind of image. Then adapts the model to
+/// the images, without their labels, and segments again. The labels are used at the end, to score
+/// images that were not adapted to.
 ///
 /// Examples:
 ///   selfadapt demo
@@ -91,10 +92,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         ));
     }
     let shifted = match &args.domain {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
-            toml::from_str(&text).map_err(|e| Error::read(path, e))?
-        }
+        Some(path) => read_domain(path)?,
         None => Domain::SHIFTED,
     };
     if let Some(kind) = args.draw {
@@ -145,6 +143,14 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         println!("{found}");
     }
     Ok(Outcome::Fine)
+}
+
+/// A kind of image from a file of its numbers.
+fn read_domain(path: &Path) -> Result<Domain> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::read(path, e))?;
+    let domain: Domain = toml::from_str(&text).map_err(|e| Error::read(path, e))?;
+    domain.check().map_err(|e| Error::read(path, e))?;
+    Ok(domain)
 }
 
 /// Side of a crop that fits into an image of `side` pixels at the small model's scale, a multiple of 16.

@@ -113,7 +113,8 @@ impl Script {
         let threads = rayon::current_num_threads().to_string();
         let mut child = Command::new(&self.program);
         child.arg(command).args(["--threads", &threads]);
-        if self.quiet {
+        // The adaptation alone takes long enough to be watched.
+        if self.quiet || command != "adapt" {
             child.arg("--quiet");
         }
         let ended = child.args(arguments).stdout(Stdio::null()).status();

@@ -5,6 +5,7 @@ mod outputs;
 mod pipeline;
 mod plan;
 pub mod settings;
+mod stream;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -99,6 +100,18 @@ pub struct Args {
     /// Any other setting of the model, as `selfadapt models info` lists them
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Model", value_parser = settings::parse)]
     set: Vec<(String, Value)>,
+    /// Which images are gone through in parts, in bounded memory
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Large images"
+    )]
+    stream: stream::When,
+    /// Pixels by which parts overlap, more than the largest object has [default: 4 diameters, at least 128]
+    #[arg(long, value_name = "PIXELS", help_heading = "Large images")]
+    overlap: Option<usize>,
     /// Tiles a forward pass
     #[arg(long, value_name = "N", help_heading = "Model", default_value_t = InferOptions::default().batch)]
     batch_size: usize,
@@ -207,6 +220,10 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
             batch: args.batch_size.max(1),
         },
         saves: &saves,
+        streaming: stream::Streaming {
+            when: args.stream,
+            overlap: args.overlap,
+        },
     };
     tell(&run);
     let mut results = pipeline::segment(&run, &plan)?;

@@ -39,6 +39,8 @@ pub enum Save {
 pub enum MaskFormat {
     Tif,
     Png,
+    /// OME-Zarr 0.4
+    Zarr,
 }
 
 /// What to write for every image.
@@ -119,6 +121,7 @@ impl Saves {
         match (kind, self.format) {
             (Save::Masks, MaskFormat::Tif) => &[names::MASKS_TIF],
             (Save::Masks, MaskFormat::Png) => &[names::MASKS_PNG],
+            (Save::Masks, MaskFormat::Zarr) => &[names::MASKS_ZARR],
             (Save::Seg, _) => &[names::SEG],
             (Save::Outlines, _) => &[names::OUTLINES_TXT],
             (Save::Rois, _) => &[names::ROIS],
@@ -148,6 +151,7 @@ impl Saves {
                 match *suffix {
                     names::MASKS_TIF => names::write_masks_tif(path, labels)?,
                     names::MASKS_PNG => names::write_masks_png(path, labels)?,
+                    names::MASKS_ZARR => names::write_masks_zarr(path, labels)?,
                     names::OUTLINES_TXT => io::outlines::write_text(path, labels)?,
                     names::ROIS => {
                         io::rois::write(path, labels)?;

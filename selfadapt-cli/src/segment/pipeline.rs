@@ -20,6 +20,7 @@ use serde::Serialize;
 use super::outputs::{Saves, Segmented};
 use super::plan::Plan;
 use super::settings;
+use super::stream::{self, Streaming};
 use crate::console;
 use crate::failure::Failure;
 
@@ -48,6 +49,7 @@ pub struct Run<'a> {
     pub axes: Axes,
     pub options: InferOptions,
     pub saves: &'a Saves,
+    pub streaming: Streaming,
 }
 
 /// What came of all images, in the order of the plan.
@@ -55,6 +57,50 @@ pub struct Run<'a> {
 pub struct Results {
     pub done: Vec<Done>,
     pub failed: Vec<Failed>,
+}
+
+impl Results {
+    /// Takes in what came of an image, and tells it. Only a bad setting is passed on.
+    fn take(&mut self, path: &Path, outcome: Result<Done>) -> Result<(), Failure> {
+        match outcome {
+            Ok(done) => {
+                let size = done.size_model.map_or_else(String::new, |size| {
+                    format!(
+                        ", diameter {:.1} by the size model (style {:.1}, then {} masks)",
+                        size.pixels, size.by_style, size.masks
+                    )
+                });
+                let others = done.others.iter();
+                let others: String = others.map(|(kind, n)| format!(", {n} {kind}")).collect();
+                tracing::info!(
+                    "{}: {} cells{others}{size} ({})",
+                    path.display(),
+                    done.cells,
+                    done.image
+                );
+                if done.cells == 0 {
+                    tracing::warn!(
+                        "{}: no cells found: is the diameter right, are the thresholds too strict?",
+                        path.display()
+                    );
+                }
+                self.done.push(done);
+            }
+            Err(error @ Error::Setting(_)) => return Err(error.into()),
+            Err(error) => {
+                let reason = match &error {
+                    Error::Read { .. } | Error::Write { .. } => error.to_string(),
+                    _ => format!("{}: {error}", path.display()),
+                };
+                tracing::debug!("failed: {reason}");
+                self.failed.push(Failed {
+                    path: path.to_owned(),
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// An image that was segmented.
@@ -113,6 +159,22 @@ struct Source {
 
 /// Segments all images of a plan. Only a bad setting, which no image survives, ends the run early.
 pub fn segment(run: &Run<'_>, plan: &Plan) -> Result<Results, Failure> {
+    let takes = |path: &PathBuf| run.streaming.takes(path, &run.axes);
+    let (large, usual): (Vec<_>, Vec<_>) = plan.images.iter().cloned().partition(takes);
+    let plan = Plan {
+        images: usual,
+        folder: plan.folder.clone(),
+    };
+    let mut results = in_memory(run, &plan)?;
+    for path in large {
+        let outcome = stream::segment(run, &plan, &path);
+        results.take(&path, outcome)?;
+    }
+    Ok(results)
+}
+
+/// Segments images that fit into memory.
+fn in_memory(run: &Run<'_>, plan: &Plan) -> Result<Results, Failure> {
     let bar = console::bar(plan.images.len(), "segmenting");
     let results = std::thread::scope(|scope| {
         let (to_network, from_reader) = sync_channel(WAITING);
@@ -209,40 +271,7 @@ fn decode_all(
     for Parcel { path, outcome } in images {
         let outcome =
             outcome.and_then(|(source, prediction)| decode(run, plan, &path, source, &prediction));
-        match outcome {
-            Ok(done) => {
-                let size = done.size_model.map_or_else(String::new, |size| {
-                    format!(
-                        ", diameter {:.1} by the size model (style {:.1}, then {} masks)",
-                        size.pixels, size.by_style, size.masks
-                    )
-                });
-                let others = done.others.iter();
-                let others: String = others.map(|(kind, n)| format!(", {n} {kind}")).collect();
-                tracing::info!(
-                    "{}: {} cells{others}{size} ({})",
-                    path.display(),
-                    done.cells,
-                    done.image
-                );
-                if done.cells == 0 {
-                    tracing::warn!(
-                        "{}: no cells found: is the diameter right, are the thresholds too strict?",
-                        path.display()
-                    );
-                }
-                results.done.push(done);
-            }
-            Err(error @ Error::Setting(_)) => return Err(error.into()),
-            Err(error) => {
-                let reason = match &error {
-                    Error::Read { .. } | Error::Write { .. } => error.to_string(),
-                    _ => format!("{}: {error}", path.display()),
-                };
-                tracing::debug!("failed: {reason}");
-                results.failed.push(Failed { path, reason });
-            }
-        }
+        results.take(&path, outcome)?;
         after_each();
     }
     Ok(results)

@@ -54,7 +54,7 @@ pub fn make(images: &[PathBuf], folder: &Path, saves: &Saves) -> Result<Plan, Fa
 /// Makes the folder, and a file in it for a moment: hours of work should not end at a closed door.
 fn prepare_folder(folder: &Path) -> Result<(), Failure> {
     let refuse = |reason: std::io::Error| {
-        Failure::new(
+        Failure::state(
             format!(
                 "{}: cannot write into this folder: {reason}",
                 folder.display()

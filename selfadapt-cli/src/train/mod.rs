@@ -28,8 +28,8 @@ use settings::TrainRun;
 
 /// Train a model on labelled images.
 ///
-/// The labels of a.tif are a_masks.tif (or .png, .npy) beside it, or what --mask-filter says. Cellpose models learn as
-/// Cellpose 3 teaches them. RUN/trained is a file that the model's own package opens.
+/// The labels of a.tif are a_masks.tif (or .png, .npy) beside it, or what --mask-filter says. Cellpose
+/// models learn as Cellpose 3 teaches them. RUN/trained is a file that the model's own package opens.
 ///
 /// Examples:
 ///   selfadapt train --model cyto.pt --out run labelled/

@@ -84,20 +84,10 @@ impl Canvas {
     ) -> Result<Tensor> {
         let grid = spec.grid;
         // The window is a product, tiles form a lattice: so is the sum over tiles.
-        let total = |cuts: &Cuts, windows: &[Vec<f64>]| {
-            if spec.window == Window::Spline {
-                // Splines add up to 1 within 2e-4, and what they lack the original lacks too.
-                return vec![1.; cuts.padded / grid];
-            }
-            let mut total = vec![0.; cuts.padded / grid];
-            for (start, window) in cuts.starts.iter().zip(windows) {
-                for (sum, weight) in total[start / grid..].iter_mut().zip(window) {
-                    *sum += weight;
-                }
-            }
-            total
-        };
-        let (down, across) = (total(rows, &self.rows), total(columns, &self.columns));
+        let (down, across) = (
+            rows.total(&self.rows, spec),
+            columns.total(&self.columns, spec),
+        );
         let (out_height, out_width) = (height.div_ceil(grid), width.div_ceil(grid));
         let (top, left) = (rows.before / grid, columns.before / grid);
         let mut map = Vec::with_capacity(self.head.channels * out_height * out_width);

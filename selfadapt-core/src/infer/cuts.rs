@@ -55,6 +55,21 @@ impl Cuts {
         }
     }
 
+    /// The sum over tiles of their weights, for each output pixel.
+    pub fn total(&self, windows: &[Vec<f64>], spec: &InputSpec) -> Vec<f64> {
+        if spec.window == Window::Spline {
+            // Splines add up to 1 within 2e-4, and what they lack the original lacks too.
+            return vec![1.; self.padded / spec.grid];
+        }
+        let mut total = vec![0.; self.padded / spec.grid];
+        for (start, window) in self.starts.iter().zip(windows) {
+            for (sum, weight) in total[start / spec.grid..].iter_mut().zip(window) {
+                *sum += weight;
+            }
+        }
+        total
+    }
+
     /// `tile_image` of deepcell-toolbox 0.12.1, and `Application._tile_input` for small images.
     fn even(length: usize, spec: &InputSpec) -> Self {
         let tile = spec.tile;

@@ -2,8 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
+mod bands;
 mod canvas;
 mod cuts;
+pub mod stream;
 
 use crate::dihedral::Dihedral;
 use crate::error::{Error, Result};
@@ -69,7 +71,6 @@ pub fn stitched(
             spec.channels
         )));
     }
-    let device = network.params.device();
     let (rows, columns) = (Cuts::new(height, spec), Cuts::new(width, spec));
     let image = prepared.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
     let image = padded(&padded(&image, 1, &rows)?, 2, &columns)?;
@@ -95,25 +96,7 @@ pub fn stitched(
         .collect();
     let mut embeddings = Vec::new();
     for batch in tiles.chunks(options.batch.max(1)) {
-        let views = batch
-            .iter()
-            .map(|tile| {
-                let view =
-                    image
-                        .narrow(1, tile.top, rows.side)?
-                        .narrow(2, tile.left, columns.side)?;
-                tile.view.on_image(&view.unsqueeze(0)?)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let views = Tensor::cat(&views, 0)?.to_device(&device)?;
-        let output = network.model.forward(&views, Mode::Eval)?;
-        if output.embedding.track_op() {
-            return Err(Error::Setting(
-                "inference: the network's weights record a graph; build it with Lend::Detached \
-                 (the storage is shared, nothing is copied)"
-                    .into(),
-            ));
-        }
+        let output = forward(network, &image, batch, (rows.side, columns.side))?;
         embeddings.push(output.embedding.to_device(&Device::Cpu)?);
         for ((head, canvas), map) in heads.iter().zip(&mut canvases).zip(&output.heads) {
             for (n, tile) in batch.iter().enumerate() {
@@ -134,6 +117,34 @@ pub fn stitched(
         },
         tile_embeddings,
     })
+}
+
+/// One forward pass: tiles of `side` pixels of an image `[C, H, W]`, each as its view turns it.
+fn forward(
+    network: &Network,
+    image: &Tensor,
+    batch: &[Tile],
+    side: (usize, usize),
+) -> Result<Prediction> {
+    let views = batch
+        .iter()
+        .map(|tile| {
+            let view = image
+                .narrow(1, tile.top, side.0)?
+                .narrow(2, tile.left, side.1)?;
+            tile.view.on_image(&view.unsqueeze(0)?)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let views = Tensor::cat(&views, 0)?.to_device(&network.params.device())?;
+    let output = network.model.forward(&views, Mode::Eval)?;
+    if output.embedding.track_op() {
+        return Err(Error::Setting(
+            "inference: the network's weights record a graph; build it with Lend::Detached \
+             (the storage is shared, nothing is copied)"
+                .into(),
+        ));
+    }
+    Ok(output)
 }
 
 /// An image `[C, H, W]` with what the cuts add along an axis.

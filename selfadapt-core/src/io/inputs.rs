@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// Extensions that a folder is searched for (Cellpose's list, as far as SelfAdapt reads them).
-const READ: [&str; 6] = ["png", "jpg", "jpeg", "tif", "tiff", "flex"];
+const READ: [&str; 7] = ["png", "jpg", "jpeg", "tif", "tiff", "flex", "zarr"];
 
 /// Extensions of microscope formats that must be converted first; the last three are on Cellpose's list.
-const CONVERT: [&str; 17] = [
-    "czi", "lif", "lsm", "oib", "oif", "vsi", "svs", "ndpi", "ims", "zvi", "dv", "stk", "zarr",
-    "ome", "nd2", "nrrd", "dax",
+const CONVERT: [&str; 16] = [
+    "czi", "lif", "lsm", "oib", "oif", "vsi", "svs", "ndpi", "ims", "zvi", "dv", "stk", "ome",
+    "nd2", "nrrd", "dax",
 ];
 
 /// Endings of the stems of results (`io.get_image_files` of Cellpose 3.1.1).
@@ -63,7 +63,7 @@ pub fn inputs<P: AsRef<Path>>(paths: &[P], skip: &[&str]) -> Result<Inputs> {
     let mut named = Vec::new();
     let mut found = BTreeSet::new();
     for path in paths.iter().map(AsRef::as_ref) {
-        if path.is_dir() && extension(path) != "zarr" {
+        if path.is_dir() && extension(path) != "zarr" && !super::zarr::is_inside(path) {
             let listed = std::fs::read_dir(path).map_err(|error| Error::read(path, error))?;
             for entry in listed {
                 let file = entry.map_err(|error| Error::read(path, error))?.path();
@@ -100,7 +100,10 @@ pub fn inputs<P: AsRef<Path>>(paths: &[P], skip: &[&str]) -> Result<Inputs> {
     let mut outcome = Inputs::default();
     for file in found {
         let extension = extension(&file);
-        if READ.contains(&extension.as_str()) || matches!(extension.as_str(), "npy" | "npz") {
+        if READ.contains(&extension.as_str())
+            || matches!(extension.as_str(), "npy" | "npz")
+            || (file.is_dir() && super::zarr::is_inside(&file))
+        {
             outcome.images.push(file);
         } else {
             outcome.refused.push(unsupported(&file));
@@ -149,7 +152,7 @@ pub(super) fn unsupported(path: &Path) -> Error {
             )
         } else {
             format!(
-                "expected a file that ends in .tif, .tiff, .png, .jpg, .jpeg, .npy or .npz, found {}",
+                "expected a file that ends in .tif, .tiff, .png, .jpg, .jpeg, .npy, .npz or .zarr, found {}",
                 if extension.is_empty() {
                     "no extension".to_owned()
                 } else {

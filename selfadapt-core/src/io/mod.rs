@@ -10,6 +10,7 @@ pub mod npy;
 pub mod outlines;
 pub mod outputs;
 pub mod overlay;
+mod parts;
 mod pickle;
 pub mod png;
 mod provenance;
@@ -17,7 +18,9 @@ pub mod rois;
 mod sample;
 pub mod seg;
 mod select;
+mod sheet;
 pub mod tiff;
+pub mod zarr;
 
 use std::path::Path;
 
@@ -27,7 +30,9 @@ pub use axes::Axes;
 pub use flows::{Flows, flow_picture};
 pub use inputs::{Inputs, inputs};
 pub use label_files::read_labels;
+pub use parts::{Whole, open_parts, size_in_parts};
 pub use provenance::Provenance;
+pub use sheet::{Renumbering, Sheet};
 
 use crate::error::{Error, Result};
 use crate::image::Image;
@@ -36,7 +41,7 @@ use png::Palette;
 use sample::Sample;
 use select::Selection;
 
-/// Reads an image of TIFF, PNG, JPEG, `.npy` or `.npz`: one plane `[C, H, W]` in file units, NaN and infinite pixels
+/// Reads an image of TIFF, PNG, JPEG, `.npy`, `.npz` or OME-Zarr: one plane `[C, H, W]` in file units, NaN and infinite pixels
 /// included (see [`check_finite`]), and an account of what the file held.
 ///
 /// # Errors
@@ -77,6 +82,7 @@ enum Format {
     Jpeg,
     Npy,
     Npz,
+    Zarr,
 }
 
 impl Format {
@@ -88,6 +94,9 @@ impl Format {
             "jpg" | "jpeg" => Format::Jpeg,
             "npy" => Format::Npy,
             "npz" => Format::Npz,
+            "zarr" => Format::Zarr,
+            // A group inside of one, PLATE.zarr/A/1/0, is a folder without an ending.
+            _ if path.is_dir() && zarr::is_inside(path) => Format::Zarr,
             _ => return Err(inputs::unsupported(path)),
         })
     }
@@ -99,7 +108,7 @@ fn read_array<T: Sample>(
     palette: Palette,
 ) -> Result<(Array3<T>, Layout, Selection)> {
     let format = Format::of(path)?;
-    if path.is_dir() {
+    if path.is_dir() && format != Format::Zarr {
         return Err(Error::read(path, "expected a file, found a folder"));
     }
     match format {
@@ -108,6 +117,7 @@ fn read_array<T: Sample>(
         Format::Jpeg => jpeg::read(path, axes),
         Format::Npy => npy::read(path, axes),
         Format::Npz => npy::read_npz(path, None, axes),
+        Format::Zarr => zarr::read(path, axes),
     }
 }
 

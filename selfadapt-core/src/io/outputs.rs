@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ndarray::Array3;
 
 use super::flows::{Flows, flow_picture};
-use super::{png, tiff};
+use super::{png, tiff, zarr};
 use crate::error::{Error, Result};
 use crate::labels::Labels;
 
@@ -13,6 +13,8 @@ use crate::labels::Labels;
 pub const MASKS_TIF: &str = "_cp_masks.tif";
 /// Label image as PNG.
 pub const MASKS_PNG: &str = "_cp_masks.png";
+/// Label image as OME-Zarr.
+pub const MASKS_ZARR: &str = "_cp_masks.zarr";
 /// What Cellpose's graphical interface opens.
 pub const SEG: &str = "_seg.npy";
 /// Outlines as text.
@@ -65,6 +67,20 @@ pub fn write_masks_png(path: impl AsRef<Path>, labels: &Labels) -> Result<()> {
         ));
     }
     png::write_gray16(path, labels.pixels().mapv(|label| label as u16).view())
+}
+
+/// Writes a label image as OME-Zarr (NGFF 0.4) of 32 bits.
+///
+/// # Errors
+/// If there is something of that name already, or it cannot be written.
+pub fn write_masks_zarr(path: impl AsRef<Path>, labels: &Labels) -> Result<()> {
+    let pixels = labels.pixels();
+    zarr::write_labels(path, labels.size(), zarr::Ngff::V04, &mut |row, line| {
+        line.iter_mut()
+            .zip(pixels.row(row))
+            .for_each(|(to, &from)| *to = from);
+        Ok(())
+    })
 }
 
 /// Writes the flow picture as colour TIFF of 16 bits, atomically.

@@ -101,21 +101,27 @@ pub(super) fn by_pixel(field: &Field, starts: &[u32], steps: usize) -> Vec<[f32;
 
 fn start(field: &Field, pixel: u32) -> [f32; 2] {
     let pixel = pixel as usize;
-    [(pixel / field.width) as f32, (pixel % field.width) as f32]
+    let [top, left] = field.origin;
+    [
+        (top + pixel / field.width) as f32,
+        (left + pixel % field.width) as f32,
+    ]
 }
 
 impl Field {
     /// Index of the pixel that a position within the image lies in.
     #[inline(always)]
     fn corner(&self, [y, x]: [f32; 2]) -> usize {
-        y as usize * (self.width + 1) + x as usize
+        let [top, left] = self.origin;
+        (y as usize - top) * (self.width + 1) + (x as usize - left)
     }
 
     #[inline(always)]
     fn clamp(&self, [y, x]: [f32; 2]) -> [f32; 2] {
+        let [top, left] = self.origin;
         [
-            y.max(0.0).min((self.height - 1) as f32),
-            x.max(0.0).min((self.width - 1) as f32),
+            y.max(top as f32).min((top + self.height - 1) as f32),
+            x.max(left as f32).min((left + self.width - 1) as f32),
         ]
     }
 

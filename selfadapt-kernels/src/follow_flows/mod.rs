@@ -23,6 +23,8 @@ pub struct Field {
     steps: Vec<[f32; 2]>,
     height: usize,
     width: usize,
+    /// Row and column of its first pixel in the image that positions are counted in.
+    origin: [usize; 2],
 }
 
 impl Field {
@@ -97,11 +99,33 @@ impl Field {
             steps,
             height,
             width,
+            origin: [0; 2],
         })
+    }
+
+    /// The same field as the part of a larger image whose first pixel is `origin` (row, column): positions are counted
+    /// in that image, so that their rounding is that of the whole.
+    ///
+    /// # Errors
+    /// If it then ends beyond 2^24 pixels along an axis.
+    pub fn at(mut self, origin: [usize; 2]) -> Result<Self> {
+        let end = origin[0]
+            .saturating_add(self.height)
+            .max(origin[1].saturating_add(self.width));
+        if end > 1 << f32::MANTISSA_DIGITS {
+            bail!(
+                "follow_flows: an image of {end} pixels is too long for f32 positions, at most 2^{} pixels a side are \
+                 possible; cut it into pieces",
+                f32::MANTISSA_DIGITS
+            );
+        }
+        self.origin = origin;
+        Ok(self)
     }
 }
 
-/// Where the pixels `starts` (row-major indices into the image) are after `steps` steps: `(y, x)` in pixels.
+/// Where the pixels `starts` (row-major indices into the field) are after `steps` steps: `(y, x)` in pixels, counted
+/// from the field's origin of [`Field::at`].
 ///
 /// With `interpolate` off the field is constant within a pixel (Cellpose's `interp=False`). A pixel that
 /// comes to rest is not computed further, which changes nothing. Pixels are independent of each other, so

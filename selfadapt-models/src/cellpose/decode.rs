@@ -6,10 +6,13 @@ use selfadapt_core::error::{Error, Result};
 use selfadapt_core::labels::Labels;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::InstanceDecoder;
-use selfadapt_core::resize::{bilinear, nearest};
+use selfadapt_core::parts::Block;
+use selfadapt_core::resize::{Span, bilinear, bilinear_part, nearest};
 use selfadapt_kernels::fill_holes::{fill_holes_and_remove_small, remove_edge_masks};
 use selfadapt_kernels::flow_error::flow_error;
-use selfadapt_kernels::masks::{MaskParams, compute_masks, gather_masks};
+use selfadapt_kernels::masks::{
+    MaskParams, Part, compute_masks, compute_masks_of_part, gather_masks,
+};
 
 use super::CellposeConfig;
 
@@ -71,6 +74,43 @@ impl InstanceDecoder for CellposeDecoder {
         Labels::from_rows(height, width, labels)
     }
 
+    /// As of the whole image, except that small masks are dropped by their own area: Cellpose drops by rank (see
+    /// `compute_masks_of_part`), and a rank is that of the whole image.
+    fn decode_part(&self, maps: &Prediction, block: &Block) -> Result<Option<Labels>> {
+        self.config.check()?;
+        if !self.config.resample {
+            return Err(Error::Setting(
+                "resample = false (--no-resample) needs the whole image; leave it out, or segment without --stream".into(),
+            ));
+        }
+        let maps = Maps::of(maps)?;
+        let (rows, columns) = (&block.rows, &block.columns);
+        let ratio = |span: &Span| span.from as f64 / span.to as f64;
+        let scale = ratio(rows).max(ratio(columns));
+        let niter = self.config.niter.unwrap_or((STEPS / scale) as usize);
+        let resized = |planes: &[f32]| -> Result<Vec<f32>> {
+            let mut resized = Vec::new();
+            for plane in planes.chunks(maps.height * maps.width) {
+                let plane = ArrayView2::from_shape((maps.height, maps.width), plane)
+                    .map_err(|reason| Error::Image(reason.to_string()))?;
+                resized.extend(bilinear_part(plane, rows, columns)?);
+            }
+            Ok(resized)
+        };
+        let (height, width) = block.size();
+        let part = Part {
+            origin: [rows.wanted.start, columns.wanted.start],
+            image: block.image().into(),
+        };
+        let (flows, logits) = (resized(&maps.flows)?, resized(&maps.logits)?);
+        let params = self.params(niter);
+        let mut labels = compute_masks_of_part(&params, &flows, &logits, [height, width], part)?;
+        if self.config.exclude_on_edges {
+            drop_at_edges(&mut labels, block);
+        }
+        Ok(Some(Labels::from_rows(height, width, labels)?))
+    }
+
     /// The mean over instances of the flow error (`metrics.flow_error`), at the labels' size.
     fn inconsistency(&self, prediction: &Prediction, labels: &Labels) -> Result<f64> {
         let (height, width) = labels.size();
@@ -78,6 +118,28 @@ impl InstanceDecoder for CellposeDecoder {
         let errors = flow_error(labels.as_slice(), &maps.flows, height, width)?;
         // An image without instances gives 0 / 0, which is the NaN that is due.
         Ok(errors.iter().map(|(_, error)| error).sum::<f64>() / errors.len() as f64)
+    }
+}
+
+/// Drops the masks that touch the edge of the image, not only that of the part.
+fn drop_at_edges(labels: &mut [u32], block: &Block) {
+    let width = block.columns.wanted.len();
+    let outer = |span: &Span, at: usize| {
+        let at = span.wanted.start + at;
+        at == 0 || at + 1 == span.to
+    };
+    let mut dropped: Vec<u32> = labels
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| outer(&block.rows, i / width) || outer(&block.columns, i % width))
+        .map(|(_, &label)| label)
+        .collect();
+    dropped.sort_unstable();
+    dropped.dedup();
+    for label in labels.iter_mut() {
+        if dropped.binary_search(label).is_ok() {
+            *label = 0;
+        }
     }
 }
 

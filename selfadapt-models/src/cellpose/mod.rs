@@ -6,6 +6,7 @@ mod fused_joins;
 mod fused_levels;
 mod fused_net;
 pub mod net;
+mod parts;
 mod prepare;
 pub mod size;
 mod supervise;
@@ -21,6 +22,7 @@ use selfadapt_core::model::{
     InputSpec, InstanceDecoder, ModelConfig, SegmentationModel, Sizing, Window,
 };
 use selfadapt_core::params::Role;
+use selfadapt_core::parts::{ImageParts, PreparedParts};
 use selfadapt_core::supervise::Supervision;
 use serde::{Deserialize, Serialize};
 
@@ -242,6 +244,14 @@ impl ModelConfig for CellposeConfig {
 
     fn prepare(&self, image: &Image, scale: f64) -> Result<Tensor> {
         prepare::prepare(self, image, scale)
+    }
+
+    fn prepare_parts<'a>(
+        &self,
+        image: &'a mut dyn ImageParts,
+        scale: f64,
+    ) -> Result<Option<Box<dyn PreparedParts + 'a>>> {
+        Ok(Some(parts::prepare(self, image, scale)?))
     }
 
     fn boxed(&self) -> Box<dyn ModelConfig> {

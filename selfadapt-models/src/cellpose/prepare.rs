@@ -43,25 +43,29 @@ fn scaled_size(
     scale: f64,
     channels: usize,
 ) -> Result<(usize, usize)> {
+    let (tall, wide) = scaled((height, width), scale)?;
+    if tall as f64 * wide as f64 * channels as f64 > MOST_VALUES {
+        return Err(Error::Image(format!(
+            "{height} x {width} pixels at scale {scale:.3} become {tall} x {wide}, more than \
+             {MOST_VALUES:.0e} numbers; crop the image, or give a larger diameter"
+        )));
+    }
+    Ok((tall, wide))
+}
+
+/// As [`scaled_size`], for an image of any size.
+pub(super) fn scaled((height, width): (usize, usize), scale: f64) -> Result<(usize, usize)> {
     if !(scale.is_finite() && scale > 0.) {
         return Err(Error::Setting(format!(
             "scale: expected a positive number of working pixels per pixel, found {scale}"
         )));
     }
-    let scaled = |length: usize| (length as f64 * scale).floor().max(1.);
-    let (tall, wide) = (scaled(height), scaled(width));
-    let values = tall * wide * channels as f64;
-    if values > MOST_VALUES {
-        return Err(Error::Image(format!(
-            "{height} x {width} pixels at scale {scale:.3} become {tall:.0} x {wide:.0}, more than \
-             {MOST_VALUES:.0e} numbers; crop the image, or give a larger diameter"
-        )));
-    }
-    Ok((tall as usize, wide as usize))
+    let scaled = |length: usize| (length as f64 * scale).floor().max(1.) as usize;
+    Ok((scaled(height), scaled(width)))
 }
 
 /// Chooses the channels to segment (`reshape`): one map, or two where a second channel is asked for.
-fn choose(channels: [usize; 2], pixels: ArrayView3<f32>) -> Result<Vec<Array2<f32>>> {
+pub(super) fn choose(channels: [usize; 2], pixels: ArrayView3<f32>) -> Result<Vec<Array2<f32>>> {
     let found = pixels.len_of(Axis(0));
     let [first, second] = channels;
     if first == 0 {
@@ -119,15 +123,19 @@ fn normalise(mut channel: Array2<f32>, config: &CellposeConfig) -> Result<Array2
 
 /// All pixels, or about 224 x 224 on a lattice where there are very many.
 fn sampled(channel: ArrayView2<f32>) -> Vec<f32> {
-    let (height, width) = channel.dim();
-    let (down, across) = if channel.len() > SAMPLED_ABOVE {
-        ((height / 224).max(1), (width / 224).max(1))
-    } else {
-        (1, 1)
-    };
+    let (down, across) = lattice(channel.dim());
     let rows = channel.rows().into_iter().step_by(down);
     rows.flat_map(|row| row.into_iter().step_by(across).copied())
         .collect()
+}
+
+/// Every how many rows and columns a pixel is sampled.
+pub(super) fn lattice((height, width): (usize, usize)) -> (usize, usize) {
+    if height * width > SAMPLED_ABOVE {
+        ((height / 224).max(1), (width / 224).max(1))
+    } else {
+        (1, 1)
+    }
 }
 
 #[cfg(test)]

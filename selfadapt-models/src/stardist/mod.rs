@@ -21,6 +21,7 @@ use selfadapt_core::model::{
     InputSpec, InstanceDecoder, ModelConfig, SegmentationModel, Sizing, Window,
 };
 use selfadapt_core::params::Role;
+use selfadapt_core::perturb::Perturb;
 use serde::{Deserialize, Serialize};
 
 use decode::StarDistDecoder;
@@ -292,6 +293,15 @@ impl ModelConfig for StarDistConfig {
             scale,
             ..self.clone()
         }))
+    }
+
+    /// Training as the package's examples show it adds noise of 0.02 at most. With more, distances shrink step by step:
+    /// the network has no norms, is misled by noise, and learns to make up for it. See docs/models/stardist.md.
+    fn perturb(&self) -> Perturb {
+        Perturb {
+            noise: 0.02,
+            ..Perturb::default()
+        }
     }
 
     fn working_scale(&self, sizing: Sizing) -> Result<f64> {

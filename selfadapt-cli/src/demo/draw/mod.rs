@@ -7,6 +7,7 @@ mod texture;
 use ndarray::{Array2, Array3};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use selfadapt_core::error::{Error, Result};
 use selfadapt_core::labels::Labels;
 use serde::Deserialize;
 
@@ -36,7 +37,7 @@ pub struct Domain {
     pub in_colonies: f32,
     /// Least distance of two cells' centres, as a share of the sum of their radii.
     pub packing: f32,
-    /// Tries to place a cell, a thousandth of a pixel each.
+    /// Tries to place a cell, in a thousand pixels.
     pub crowding: f32,
     /// Radius of a nucleus as a share of its cell's.
     pub nucleus: f32,
@@ -132,6 +133,51 @@ impl Domain {
         ..Self::SOURCE
     };
 
+    /// Refuses numbers that nothing can be drawn with.
+    ///
+    /// # Errors
+    /// Names the first that is out of range.
+    pub fn check(&self) -> Result<()> {
+        let ranges = [
+            ("diameter", self.diameter, 6., 200.),
+            ("size_spread", self.size_spread, 0., 1.),
+            ("unevenness", self.unevenness, 0., 0.45),
+            ("roughness", self.roughness, 0., 10.),
+            ("in_colonies", self.in_colonies, 0., 1.),
+            ("packing", self.packing, 0.3, 3.),
+            ("crowding", self.crowding, 0., 100.),
+            ("nucleus", self.nucleus, 0.05, 0.8),
+            ("brightness_spread", self.brightness_spread, 0., 2.),
+            ("background", self.background, 0., 10.),
+            ("roundness", self.roundness, 0., 1.),
+            ("texture", self.texture, 0., 2.),
+            ("grain", self.grain, 1., 100.),
+            ("membrane", self.membrane, 0., 10.),
+            ("granules", self.granules, 0., 100.),
+            ("spared", self.spared, 0., 1.),
+            ("leak", self.leak, 0., 1.),
+            ("vignette", self.vignette, 0., 1.),
+            ("blur", self.blur, 0., 10.),
+            ("haze", self.haze, 0., 1.),
+            ("photons", self.photons, 0.1, 10_000.),
+            ("read_noise", self.read_noise, 0., 1_000.),
+        ];
+        for (name, value, least, most) in ranges {
+            if !(least..=most).contains(&value) {
+                return Err(Error::Setting(format!(
+                    "{name}: expected {least} to {most}, found {value}"
+                )));
+            }
+        }
+        if self.colonies.max(self.specks) > 1000 {
+            return Err(Error::Setting(format!(
+                "colonies and specks: expected at most 1000, found {} and {}",
+                self.colonies, self.specks
+            )));
+        }
+        Ok(())
+    }
+
     /// How often a cell is tried to be placed in an image of `side` pixels.
     fn trials(&self, side: f32) -> usize {
         (self.crowding * side * side / 1000.) as usize
@@ -148,5 +194,65 @@ pub fn draw(domain: &Domain, side: usize, seed: u64, index: usize) -> Drawn {
     Drawn {
         image,
         labels: Labels::new(labels),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_repeat_with_their_seed_and_number() {
+        let drawn = |seed, index| draw(&Domain::SHIFTED, 96, seed, index).image;
+        assert_eq!(drawn(3, 1), drawn(3, 1));
+        assert_ne!(drawn(3, 1), drawn(3, 2));
+        assert_ne!(drawn(3, 1), drawn(4, 1));
+    }
+
+    #[test]
+    fn cells_are_many_touch_and_have_the_size_that_was_asked_for() {
+        for domain in [Domain::SOURCE, Domain::SHIFTED] {
+            let drawn = draw(&domain, 256, 0, 0);
+            let labels = drawn.labels.pixels();
+            let count = drawn.labels.count();
+            assert!((30..120).contains(&count), "{count} cells");
+            let touching = labels
+                .windows([1, 2])
+                .into_iter()
+                .filter(|pair| {
+                    let (left, right) = (pair[[0, 0]], pair[[0, 1]]);
+                    left != right && left * right != 0
+                })
+                .count();
+            assert!(touching > 50, "{touching} pixels of contact");
+            let mut areas = drawn.labels.areas();
+            areas.sort_unstable();
+            let disc = std::f32::consts::PI * (domain.diameter / 2.).powi(2);
+            let ratio = areas[count / 2] as f32 / disc;
+            // Neighbours and the image's edge take something of a cell.
+            assert!((0.5..1.2).contains(&ratio), "{ratio} of a disc");
+            // The camera is neither blind nor blinded.
+            let brightest = drawn.image.iter().max().copied().unwrap_or(0);
+            assert!((300..65_535).contains(&brightest), "{brightest}");
+        }
+    }
+
+    #[test]
+    fn a_file_says_only_what_differs() {
+        let domain: Domain = toml::from_str("blur = 2.5").unwrap();
+        assert_eq!(
+            domain,
+            Domain {
+                blur: 2.5,
+                ..Domain::SHIFTED
+            }
+        );
+        assert!(domain.check().is_ok() && Domain::SOURCE.check().is_ok());
+        assert!(toml::from_str::<Domain>("blurr = 2.5").is_err());
+        for (wrong, name) in [("diameter = 0.0", "diameter"), ("haze = nan", "haze")] {
+            let domain: Domain = toml::from_str(wrong).unwrap();
+            let message = domain.check().unwrap_err().to_string();
+            assert!(message.contains(name), "{message}");
+        }
     }
 }

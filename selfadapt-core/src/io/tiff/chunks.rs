@@ -7,7 +7,7 @@ use super::super::sample::{Endian, Sample};
 use super::directory::Page;
 
 /// Bytes of pixels that chunks which share bytes of the file may claim together.
-const MOST_SHARED: u64 = 1 << 30;
+const MOST_SHARED: u64 = 1 << 24;
 
 /// The most that each compression can shrink data; more is a lie about the size.
 fn largest_ratio(compression: u16) -> Result<u64, String> {
@@ -39,7 +39,7 @@ fn largest_ratio(compression: u16) -> Result<u64, String> {
 }
 
 /// Bytes of one row of a chunk, once decompressed.
-fn row_bytes(page: &Page) -> Option<usize> {
+pub(super) fn row_bytes(page: &Page) -> Option<usize> {
     let samples = if page.planar { 1 } else { page.samples };
     page.chunk
         .0
@@ -49,7 +49,7 @@ fn row_bytes(page: &Page) -> Option<usize> {
 }
 
 /// Rows that chunk `index` stores.
-fn rows(page: &Page, index: usize) -> usize {
+pub(super) fn rows(page: &Page, index: usize) -> usize {
     if page.padded {
         return page.chunk.1;
     }
@@ -112,41 +112,72 @@ pub(super) fn decode<T: Sample>(
         .and_then(|pixels| pixels.checked_mul(page.samples))
         .ok_or("the page has too many pixels")?;
     let mut pixels = vec![T::default(); total];
+    let samples = if page.planar { 1 } else { page.samples };
+    for index in 0..page.offsets.len() {
+        let Place { plane, top, left } = place(page, index);
+        let chunk: Vec<T> = chunk(file, page, index, endian)?;
+        let wide = page.chunk.0.min(page.width - left);
+        let high = rows(page, index).min(page.height - top);
+        let stride = page.chunk.0 * samples;
+        for (row, line) in chunk.chunks_exact(stride).take(high).enumerate() {
+            let start = ((plane * page.height + top + row) * page.width + left) * samples;
+            pixels[start..start + wide * samples].copy_from_slice(&line[..wide * samples]);
+        }
+    }
+    Ok(pixels)
+}
+
+/// Where a strip or tile lies.
+pub(super) struct Place {
+    /// The sample, if each has its own chunks.
+    pub plane: usize,
+    /// Its first row and column.
+    pub top: usize,
+    pub left: usize,
+}
+
+/// Where chunk `index` lies in its page.
+pub(super) fn place(page: &Page, index: usize) -> Place {
     let across = page.width.div_ceil(page.chunk.0);
     let per_plane = across * page.height.div_ceil(page.chunk.1);
-    let (samples, planes) = if page.planar {
-        (1, page.samples)
-    } else {
-        (page.samples, 1)
-    };
+    let (plane, place) = (index / per_plane, index % per_plane);
+    Place {
+        plane,
+        top: (place / across) * page.chunk.1,
+        left: (place % across) * page.chunk.0,
+    }
+}
+
+/// Decodes one strip or tile: the rows that it stores, in its full width, samples interleaved unless planar.
+///
+/// # Errors
+/// A sentence, if it cannot be decompressed to its full size.
+pub(super) fn chunk<T: Sample>(
+    file: &mut BufReader<File>,
+    page: &Page,
+    index: usize,
+    endian: Endian,
+) -> Result<Vec<T>, String> {
+    let samples = if page.planar { 1 } else { page.samples };
     let stride = row_bytes(page).ok_or("a row has too many bytes")?;
-    for index in 0..per_plane * planes {
-        let (plane, place) = (index / per_plane, index % per_plane);
-        let (top, left) = (
-            (place / across) * page.chunk.1,
-            (place % across) * page.chunk.0,
-        );
-        let stored = rows(page, index);
-        let mut packed = vec![0; page.counts[index] as usize];
-        file.seek(SeekFrom::Start(page.offsets[index]))
-            .and_then(|_| file.read_exact(&mut packed))
-            .map_err(|error| error.to_string())?;
-        let mut bytes = inflate(page.compression, packed, stride * stored)
-            .map_err(|reason| format!("strip or tile {index}: {reason}"))?;
-        let order = undo_prediction(page, &mut bytes, stride, samples, endian)?;
-        let wide = page.chunk.0.min(page.width - left);
-        let high = stored.min(page.height - top);
-        for (row, line) in bytes.chunks_exact(stride).take(high).enumerate() {
-            let start = ((plane * page.height + top + row) * page.width + left) * samples;
-            let target = &mut pixels[start..start + wide * samples];
-            if page.bits == page.dtype.size() * 8 {
-                for (pixel, value) in target.iter_mut().zip(page.dtype.decode(line, order)) {
-                    *pixel = value;
-                }
-            } else {
-                unpack_bits(line, page.bits, target);
-            }
-        }
+    let stored = rows(page, index);
+    let mut packed = vec![0; page.counts[index] as usize];
+    file.seek(SeekFrom::Start(page.offsets[index]))
+        .and_then(|_| file.read_exact(&mut packed))
+        .map_err(|error| error.to_string())?;
+    let mut bytes = inflate(page.compression, packed, stride * stored)
+        .map_err(|reason| format!("strip or tile {index}: {reason}"))?;
+    let order = undo_prediction(page, &mut bytes, stride, samples, endian)?;
+    let wide = page.chunk.0 * samples;
+    if page.bits == page.dtype.size() * 8 {
+        return Ok(page.dtype.decode(&bytes, order).collect());
+    }
+    let mut pixels = vec![T::default(); wide * stored];
+    for (line, target) in bytes
+        .chunks_exact(stride)
+        .zip(pixels.chunks_exact_mut(wide))
+    {
+        unpack_bits(line, page.bits, target);
     }
     Ok(pixels)
 }

@@ -2,8 +2,10 @@
 
 mod chunks;
 mod directory;
+mod parts;
 mod stack;
 mod write;
+mod write_tiles;
 
 use std::fs::File;
 use std::io::BufReader;
@@ -11,7 +13,9 @@ use std::path::Path;
 
 use ndarray::Array3;
 
+pub(in crate::io) use parts::{TiffParts, size};
 pub use write::{Pixel, write, write_rgb};
+pub use write_tiles::write_labels;
 
 use super::axes::{Axes, Axis, Layout};
 use super::sample::Sample;
@@ -27,18 +31,40 @@ use stack::Stack;
 /// say which plane.
 pub(super) fn read<T: Sample>(path: &Path, wish: &Axes) -> Result<(Array3<T>, Layout, Selection)> {
     let read = || -> Result<_, String> {
-        let file = File::open(path).map_err(|error| error.to_string())?;
-        let length = file.metadata().map_err(|error| error.to_string())?.len();
-        let mut file = BufReader::with_capacity(1 << 16, file);
-        let mut contents = directory::read(&mut file, length)?;
-        let stack = stack::describe(&contents)?;
-        unfold(&mut contents, &stack, length)?;
-        let layout = layout(&contents, &stack)?;
-        let selection = Selection::choose(&layout, wish)?;
-        let pixels = decode(&mut file, length, &contents, &stack, &layout, &selection)?;
-        Ok((pixels, layout, selection))
+        let mut opened = open(path, wish)?;
+        let pixels = decode(&mut opened)?;
+        Ok((pixels, opened.layout, opened.selection))
     };
     read().map_err(|reason| Error::read(path, reason))
+}
+
+/// An open file whose plane is chosen, before any pixel is read.
+struct Opened {
+    file: BufReader<File>,
+    length: u64,
+    contents: Contents,
+    stack: Stack,
+    layout: Layout,
+    selection: Selection,
+}
+
+fn open(path: &Path, wish: &Axes) -> Result<Opened, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let length = file.metadata().map_err(|error| error.to_string())?.len();
+    let mut file = BufReader::with_capacity(1 << 16, file);
+    let mut contents = directory::read(&mut file, length)?;
+    let stack = stack::describe(&contents)?;
+    unfold(&mut contents, &stack, length)?;
+    let layout = layout(&contents, &stack)?;
+    let selection = Selection::choose(&layout, wish)?;
+    Ok(Opened {
+        file,
+        length,
+        contents,
+        stack,
+        layout,
+        selection,
+    })
 }
 
 /// Where the planes follow each other after one directory (ImageJ beyond 4 GB, tifffile's truncated stacks),
@@ -125,14 +151,15 @@ fn layout(contents: &Contents, stack: &Stack) -> Result<Layout, String> {
     })
 }
 
-fn decode<T: Sample>(
-    file: &mut BufReader<File>,
-    length: u64,
-    contents: &Contents,
-    stack: &Stack,
-    layout: &Layout,
-    selection: &Selection,
-) -> Result<Array3<T>, String> {
+fn decode<T: Sample>(opened: &mut Opened) -> Result<Array3<T>, String> {
+    let Opened {
+        file,
+        length,
+        contents,
+        stack,
+        layout,
+        selection,
+    } = opened;
     let outer = stack.axes.len();
     let channel = selection.channel.filter(|&axis| axis < outer);
     let first = page_of(contents, stack, 0)?;
@@ -153,7 +180,7 @@ fn decode<T: Sample>(
                 page.height, page.width, first.height, first.width
             ));
         }
-        chunks::check(page, length)?;
+        chunks::check(page, *length)?;
         let decoded = chunks::decode(file, page, contents.endian)?;
         if pixels.is_empty() {
             pixels = decoded;
