@@ -114,10 +114,10 @@ mod tests {
                 let before = expected.clone();
                 for at in 0..expected.len() {
                     let (y, x) = (at / width, at % width);
-                    for other in 0..expected.len() {
+                    for (other, &level) in before.iter().enumerate() {
                         let (dy, dx) = ((other / width).abs_diff(y), (other % width).abs_diff(x));
                         if dy * dy + dx * dx <= radius * radius {
-                            expected[at] = expected[at].max(before[other].min(mask[at]));
+                            expected[at] = expected[at].max(level.min(mask[at]));
                         }
                     }
                 }
