@@ -284,9 +284,10 @@ fn refuses_what_cannot_work_and_loses_nothing() {
 
     std::fs::create_dir(folder.path().join("taken")).unwrap();
     std::fs::write(folder.path().join("taken/config.toml"), "").unwrap();
-    fails(
-        &adapt("taken", &[]),
-        "there is a run in this folder already",
+    let said = say(&adapt("taken", &[]));
+    assert!(
+        said.starts_with("exit code 3") && said.contains("there is a run in this folder already"),
+        "{said}"
     );
     fails(&["adapt", "--resume", "images"], "expected a run folder");
 

@@ -295,7 +295,7 @@ fn a_full_or_locked_disk_is_said_and_loses_nothing() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let said = told(here, &arguments);
         assert!(
-            said.starts_with("exit code 2")
+            said.starts_with("exit code 3")
                 && said.contains(expected)
                 && !said.contains("panicked"),
             "{said}"

@@ -125,11 +125,10 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
         .as_ref()
         .filter(|root| root.join("config.toml").exists())
     {
-        return Err(Error::write(
-            root,
-            "there is a run in this folder already; go on with --resume, or choose another --out",
-        )
-        .into());
+        return Err(Failure::state(
+            format!("{}: there is a run in this folder already", root.display()),
+            "go on with --resume, or choose another --out",
+        ));
     }
     let over = args.config.as_deref().map(partial).transpose()?;
     // The command line wins over the file.

@@ -220,7 +220,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
 /// Settings of a new run in an unused folder.
 fn begin(args: &Args, root: &std::path::Path) -> Result<TrainRun, Failure> {
     if root.join("config.toml").exists() {
-        return Err(Failure::new(
+        return Err(Failure::state(
             format!("{}: there is a run in this folder already", root.display()),
             "go on with --resume, or choose another --out",
         ));

@@ -59,7 +59,9 @@ pub fn find(
             continue;
         }
         let listed = listed(alone);
-        if !skip && !(pairs.is_empty() && what == "without labels") {
+        // Where no image has labels at all, that is what is said, below.
+        let told_below = pairs.is_empty() && what == "without labels";
+        if !skip && !told_below {
             return Err(Failure::new(
                 format!("{} {what}: {listed}", count(alone.len())),
                 format!("{expected}; add what is missing, or leave these out with --skip-unpaired"),
