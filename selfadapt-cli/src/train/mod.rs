@@ -30,13 +30,12 @@ use settings::TrainRun;
 ///
 /// The labels of a.tif are a_masks.tif (or .png, .npy) beside it, or what --mask-filter says. Cellpose
 /// models learn as Cellpose 3 teaches them. RUN/trained is a file that the model's own package opens.
-///
-/// Examples:
-///   selfadapt train --model cyto.pt --out run labelled/
-///   selfadapt train --from-scratch --model cellpose --set 'nbase=[2,16,32,64]' --out run labelled/
-///   selfadapt segment --model run --out masks images/
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = "\
+Examples:
+  selfadapt train --model cyto.pt --out run labelled/
+  selfadapt train --from-scratch --model cellpose --set 'nbase=[2,16,32,64]' --out run labelled/
+  selfadapt segment --model run --out masks images/")]
 pub struct Args {
     /// Labelled images: files, folders, or patterns
     #[arg(required_unless_present_any = ["resume", "config"])]
