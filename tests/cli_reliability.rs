@@ -169,3 +169,20 @@ fn in_parts_as_a_whole() {
         "{refused}"
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn output_that_nobody_reads_ends_the_command_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_selfadapt"))
+        .args(["models", "list"])
+        .env("HOME", folder.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(output.status.code(), Some(141));
+}

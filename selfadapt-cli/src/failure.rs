@@ -12,6 +12,9 @@ pub const BAD_STATE: u8 = 3;
 /// Exit code: a fault of the program (`EX_SOFTWARE` of sysexits).
 pub const INTERNAL: u8 = 70;
 
+/// Exit code: whoever read the output has gone (128 + SIGPIPE, as a shell reports it of other programs).
+pub const NOBODY_READS: i32 = 141;
+
 /// A command that went to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -29,6 +29,7 @@ use clap::Parser;
 use failure::{Failure, Outcome};
 
 fn main() -> ExitCode {
+    leave_quietly_when_nobody_reads();
     let translated = match cellpose_flags::translate(std::env::args_os().collect()) {
         Ok(translated) => translated,
         Err(failure) => {
@@ -54,4 +55,18 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// `selfadapt ... | head -1` closes our output early: that is no fault, and other programs end then without a word.
+fn leave_quietly_when_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload().downcast_ref::<String>();
+        if said.is_some_and(|said| {
+            said.starts_with("failed printing to std") && said.contains("Broken pipe")
+        }) {
+            std::process::exit(failure::NOBODY_READS);
+        }
+        usual(panic);
+    }));
 }

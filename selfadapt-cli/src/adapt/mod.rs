@@ -227,9 +227,11 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         std::mem::take(&mut notes),
         began.elapsed(),
     )?;
+    // The model is delivered: a page that fails does not fail the run. It comes before the words, which may find
+    // nobody to read them.
+    let page = report::write(&folder);
     verdict::tell(&manifest, folder.root(), args.json)?;
-    // The model is delivered: a page that fails does not fail the run.
-    match report::write(&folder) {
+    match page {
         Ok(path) if !args.json => println!("report: {}", path.display()),
         Ok(_) => {}
         Err(reason) => tracing::warn!(
