@@ -177,8 +177,8 @@ fn output_that_nobody_reads_ends_the_command_without_a_word() {
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_selfadapt"))
         .args(["models", "list"])
         .env("HOME", folder.path())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     drop(child.stdout.take());
