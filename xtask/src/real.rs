@@ -35,7 +35,8 @@ impl Options {
     /// # Errors
     /// If it does not build.
     pub fn binary(&self) -> Outcome<PathBuf> {
-        self.build(&["--package", "selfadapt-cli"])?;
+        // One package alone would have some dependencies with other features, and all of them built again.
+        self.build(&["--workspace", "--bin", "selfadapt"])?;
         Ok(self.built()?.join("selfadapt"))
     }
 
@@ -44,7 +45,6 @@ impl Options {
     /// # Errors
     /// If it does not build.
     pub fn example(&self, name: &str) -> Outcome<PathBuf> {
-        // One package alone would have some dependencies with other features, and all of them built again.
         self.build(&["--workspace", "--example", name])?;
         Ok(self.built()?.join("examples").join(name))
     }
