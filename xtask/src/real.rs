@@ -1,9 +1,9 @@
-//! The real Cellpose beside ours: where the reference data, the Python and the binary are.
+//! A real package beside ours: where the reference data, the Python and the binary are.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::steps::{Outcome, capture, cargo, root, succeed};
+use crate::steps::{Outcome, capture, cargo, root, succeed, timed};
 
 /// What the tasks that run both programs take.
 #[derive(Debug, clap::Args)]
@@ -108,4 +108,24 @@ pub fn scratch(name: &str) -> Outcome<PathBuf> {
     }
     std::fs::create_dir_all(&folder).map_err(fail)?;
     Ok(folder)
+}
+
+/// Converts a model to safetensors, and that back to its package's own form.
+///
+/// # Errors
+/// If a conversion fails.
+pub fn convert_there_and_back(
+    binary: &Path,
+    original: &Path,
+    middle: &Path,
+    written: &Path,
+) -> Outcome {
+    timed("convert there and back", || {
+        for (from, to) in [(original, middle), (middle, written)] {
+            let mut convert = Command::new(binary);
+            convert.args(["models", "convert"]).args([from, to]);
+            succeed(convert)?;
+        }
+        Ok(())
+    })
 }

@@ -152,17 +152,16 @@ fn source(file: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+/// The lines of a type between its first, `begin`, and its closing brace.
+fn body(file: &str, begin: &str) -> String {
+    let text = source(file);
+    let after = text.split_once(begin).unwrap().1;
+    after.split_once("\n}").unwrap().0.to_owned()
+}
+
 /// Public fields of a struct with their documentation, in order.
 fn fields(file: &str, name: &str) -> Vec<(String, String)> {
-    let text = source(file);
-    let begin = format!("pub struct {name} {{");
-    let body = text
-        .split_once(&begin)
-        .unwrap()
-        .1
-        .split_once("\n}")
-        .unwrap()
-        .0;
+    let body = body(file, &format!("pub struct {name} {{"));
     let (mut doc, mut fields) = (String::new(), Vec::new());
     for line in body.lines().map(str::trim) {
         if let Some(more) = line.strip_prefix("///") {
@@ -180,15 +179,7 @@ fn fields(file: &str, name: &str) -> Vec<(String, String)> {
 
 /// The words of an enum with their meanings: `frozen`: kept. `train`: followed.
 fn words(file: &str, name: &str) -> String {
-    let text = source(file);
-    let begin = format!("pub enum {name} {{");
-    let body = text
-        .split_once(&begin)
-        .unwrap()
-        .1
-        .split_once("\n}")
-        .unwrap()
-        .0;
+    let body = body(file, &format!("pub enum {name} {{"));
     let (mut doc, mut words) = (String::new(), String::new());
     for line in body.lines().map(str::trim) {
         if let Some(more) = line.strip_prefix("///") {

@@ -40,14 +40,7 @@ pub fn run(pythons: &Pythons, options: &Options) -> Outcome {
     let original = assets.join("cellpose/cyto_scellseg.pt");
     let (middle, written) = (folder.join("model.safetensors"), folder.join("model"));
     let image = |name: &&str| assets.join("data").join(format!("{name}.tif"));
-    timed("convert there and back", || {
-        for (from, to) in [(&original, &middle), (&middle, &written)] {
-            let mut convert = Command::new(&binary);
-            convert.args(["models", "convert"]).args([from, to]);
-            succeed(convert)?;
-        }
-        Ok(())
-    })?;
+    real::convert_there_and_back(&binary, &original, &middle, &written)?;
     timed("segment", || {
         let mut segment = Command::new(&binary);
         segment.args(["segment", "--quiet", "--diameter", DIAMETER, "--model"]);

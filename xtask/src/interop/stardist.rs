@@ -37,14 +37,7 @@ pub fn run(python: &Python, options: &Options) -> Outcome {
     let original = assets.join("stardist");
     let image = |name: &str| assets.join("data").join(format!("{name}.tif"));
     let (middle, written) = (folder.join("model.safetensors"), folder.join("written"));
-    timed("convert there and back", || {
-        for (from, to) in [(&original, &middle), (&middle, &written)] {
-            let mut convert = Command::new(&binary);
-            convert.args(["models", "convert"]).args([from, to]);
-            succeed(convert)?;
-        }
-        Ok(())
-    })?;
+    real::convert_there_and_back(&binary, &original, &middle, &written)?;
     let run = folder.join("run");
     timed("adapt", || {
         let mut adapt = Command::new(&binary);
