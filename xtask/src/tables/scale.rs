@@ -85,10 +85,10 @@ impl Scale {
     /// `--config` of an adaptation, with the strength of the pull towards the first weights where the paper names one.
     pub fn adapt(&self, l2sp: Option<&str>) -> String {
         let mut all = self.adapt.clone();
-        let objective = inner(&mut all, "adapt").and_then(|adapt| inner(adapt, "objective"));
-        // Where the file has no table there, the binary refuses it by name.
-        if let (Some(level), Some(objective)) = (l2sp, objective) {
-            objective.insert("l2sp".into(), level.into());
+        if let Some(level) = l2sp {
+            let objective = inner(&mut all, "adapt").and_then(|adapt| inner(adapt, "objective"));
+            // Where the file has no table there, the binary refuses it by name.
+            objective.map(|objective| objective.insert("l2sp".into(), level.into()));
         }
         all.to_string()
     }
