@@ -106,7 +106,9 @@ fn adaptation(args: &Args, set: &Set, folder: &Path, setting: (&str, &str), seed
         model: args.assets.join("cellpose/cyto_scellseg.pt"),
         images: folder.join("adapt"),
         truth: Some(folder.join("score")),
-        flags: all.chain(flags.split_whitespace().map(str::to_owned)).collect(),
+        flags: all
+            .chain(flags.split_whitespace().map(str::to_owned))
+            .collect(),
         config: String::new(),
     }
 }

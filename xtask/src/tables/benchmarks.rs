@@ -74,11 +74,13 @@ pub fn domains(
 ) -> Outcome<Vec<Domain>> {
     let names: Vec<&str> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
     if let Some(other) = only.iter().find(|name| !names.contains(&name.as_str())) {
-        return Err(format!("--only {other}: expected one of {}", names.join(", ")));
+        return Err(format!(
+            "--only {other}: expected one of {}",
+            names.join(", ")
+        ));
     }
-    let wanted = |benchmark: &&Benchmark| {
-        only.is_empty() || only.iter().any(|name| name == benchmark.name)
-    };
+    let wanted =
+        |benchmark: &&Benchmark| only.is_empty() || only.iter().any(|name| name == benchmark.name);
     BENCHMARKS
         .iter()
         .filter(wanted)
@@ -111,7 +113,10 @@ impl Benchmark {
         let tuned = match self.tuned.map(|name| checkpoint(weights, name)) {
             Some(Ok(file)) => Tuned::Checkpoint(file),
             Some(Err(reason)) => {
-                println!("{}: {reason}: its fine-tuned model is trained here", self.title);
+                println!(
+                    "{}: {reason}: its fine-tuned model is trained here",
+                    self.title
+                );
                 Tuned::Here
             }
             None => Tuned::Here,

@@ -83,9 +83,9 @@ impl Plan<'_> {
     /// seeds.
     pub fn jobs(&self, parts: &[(Part, &[Domain])]) -> Vec<Job> {
         let of_seed = |seed| {
-            let domains = parts.iter().flat_map(|(part, domains)| {
-                domains.iter().map(move |domain| (*part, domain))
-            });
+            let domains = parts
+                .iter()
+                .flat_map(|(part, domains)| domains.iter().map(move |domain| (*part, domain)));
             domains.flat_map(move |(part, domain)| domain.jobs(part, self, seed))
         };
         (0..self.seeds).flat_map(of_seed).collect()
@@ -191,7 +191,11 @@ impl Domain {
             None => (name, words),
         };
         let mut flags = plan.scale.flags();
-        flags.extend(["--no-stop".to_owned(), "--seed".to_owned(), seed.to_string()]);
+        flags.extend([
+            "--no-stop".to_owned(),
+            "--seed".to_owned(),
+            seed.to_string(),
+        ]);
         flags.extend(["--channels".to_owned(), self.channels.to_owned()]);
         flags.extend_from_slice(sizing);
         flags.extend(ablation.map(|(_, flag)| (*flag).to_owned()));
@@ -217,7 +221,12 @@ impl Domain {
             model: self.model.clone(),
             images: self.folder.join("labelled"),
             truth: None,
-            flags: vec!["--seed".into(), seed.to_string(), "--channels".into(), channels],
+            flags: vec![
+                "--seed".into(),
+                seed.to_string(),
+                "--channels".into(),
+                channels,
+            ],
             config: plan.scale.train(),
         }
     }

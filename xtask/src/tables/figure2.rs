@@ -147,10 +147,18 @@ fn panel(name: &str, title: &str, records: &[Record]) -> String {
     };
     let drifts = series(&|reading| reading.drifts.get(name).copied().unwrap_or(f64::NAN));
     let scores = series(&|reading| reading.ap50);
-    let threshold = records.first().and_then(|record| record.thresholds.get(name));
+    let threshold = records
+        .first()
+        .and_then(|record| record.thresholds.get(name));
     let steps = drifts.iter().chain(&scores).flatten().map(|point| point.0);
     let last = steps.fold(1., f64::max);
-    let left = Axis::of(drifts.iter().flatten().map(|p| p.1).chain(threshold.copied()));
+    let left = Axis::of(
+        drifts
+            .iter()
+            .flatten()
+            .map(|p| p.1)
+            .chain(threshold.copied()),
+    );
     let right = Axis::of(scores.iter().flatten().map(|p| p.1));
     let x = |step: f64| LEFT + step / last * (WIDTH - LEFT - RIGHT);
     let mut svg = String::new();

@@ -5,8 +5,8 @@ mod benchmarks;
 mod domain;
 mod figure2;
 mod numbers;
-mod paper;
 mod pages;
+mod paper;
 mod scale;
 mod shifts;
 mod stops;
@@ -42,6 +42,9 @@ struct Common {
     /// Where sets, runs and results go; runs that are there already are not run again
     #[arg(long, value_name = "DIR", default_value = "target/tables")]
     out: PathBuf,
+    /// Run nothing: tables of the seeds whose runs are all there
+    #[arg(long)]
+    ready: bool,
     #[command(flatten)]
     wish: scale::Wish,
     #[command(flatten)]
@@ -82,6 +85,34 @@ impl Common {
         folders::make(&self.out)?;
         Ok((self.which.program()?, self.wish.scale()?))
     }
+
+    /// Does the runs of a plan; with `--ready` none, and the plan is then that of the seeds that are there.
+    fn complete<'a>(
+        &self,
+        program: &Program,
+        plan: Plan<'a>,
+        parts: &[(Part, &[Domain])],
+    ) -> Outcome<Plan<'a>> {
+        if !self.ready {
+            run_all(program, &plan.jobs(parts))?;
+            return Ok(plan);
+        }
+        let whole = |seeds: &u64| {
+            let mut jobs = Plan {
+                seeds: *seeds,
+                ..plan
+            }
+            .jobs(parts)
+            .into_iter();
+            jobs.all(|job| job.is_finished())
+        };
+        let seeds = (1..=self.seeds).take_while(whole).last();
+        let seeds = seeds.ok_or_else(|| {
+            let out = self.out.display();
+            format!("{out}: the runs of seed 0 are not all there yet; leave out --ready to do them")
+        })?;
+        Ok(Plan { seeds, ..plan })
+    }
 }
 
 /// Makes one of the paper's tables or figures.
@@ -100,7 +131,7 @@ pub fn run_paper(part: Part, args: &PaperArgs) -> Outcome {
         scale: &scale,
         seeds: common.seeds,
     };
-    run_all(&program, &plan.jobs(&[(part, &all)]))?;
+    let plan = common.complete(&program, plan, &[(part, &all)])?;
     let pages = Pages {
         plan: &plan,
         to: &common.out.join("results"),
@@ -127,7 +158,8 @@ pub fn run_ours(args: &OursArgs) -> Outcome {
         seeds: common.seeds,
     };
     let ablated: &[Domain] = all.get(..1).unwrap_or_default();
-    run_all(&program, &plan.jobs(&[(Part::Table1, &all), (Part::Table2, ablated)]))?;
+    let parts = [(Part::Table1, all.as_slice()), (Part::Table2, ablated)];
+    let plan = common.complete(&program, plan, &parts)?;
     let results = common.out.join("results");
     for to in [Some(&results), args.docs.as_ref()].into_iter().flatten() {
         let pages = Pages { plan: &plan, to };

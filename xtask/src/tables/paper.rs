@@ -81,7 +81,10 @@ mod tests {
             assert!((gain - percent).abs() < 0.06, "{set}: {gain}");
         }
         assert!(table.at(&["tuned", "none", "tissuenet-nuclei"]).is_empty());
-        assert_eq!(table.at(&["base", "fn", "livecell"])[0].deviation, Some(0.008));
+        assert_eq!(
+            table.at(&["base", "fn", "livecell"])[0].deviation,
+            Some(0.008)
+        );
         // "a 15.5% relative performance decrease" without L2-SP.
         let table = Paper::table2().unwrap();
         let at = |part: &str| table.at(&[part, "tissuenet-nuclei"])[0].mean;

@@ -56,7 +56,12 @@ const SHIFTS: [Shift; 3] = [
 ///
 /// # Errors
 /// If an image cannot be read or written.
-pub fn domains(program: &Program, assets: &Path, sets: &Path, scale: &Scale) -> Outcome<Vec<Domain>> {
+pub fn domains(
+    program: &Program,
+    assets: &Path,
+    sets: &Path,
+    scale: &Scale,
+) -> Outcome<Vec<Domain>> {
     SHIFTS
         .iter()
         .map(|shift| shift.domain(program, assets, sets, scale))
@@ -64,7 +69,13 @@ pub fn domains(program: &Program, assets: &Path, sets: &Path, scale: &Scale) -> 
 }
 
 impl Shift {
-    fn domain(&self, program: &Program, assets: &Path, sets: &Path, scale: &Scale) -> Outcome<Domain> {
+    fn domain(
+        &self,
+        program: &Program,
+        assets: &Path,
+        sets: &Path,
+        scale: &Scale,
+    ) -> Outcome<Domain> {
         let (adapt, score) = self.images.halves();
         let adapt = at_most(adapt, scale.adapted);
         let score = at_most(score, scale.scored);

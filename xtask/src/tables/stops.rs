@@ -66,7 +66,9 @@ impl Stop {
 fn within<'a>(record: &'a Record, criteria: &[&str]) -> Outcome<&'a Reading> {
     for name in criteria {
         if !record.thresholds.contains_key(*name) {
-            return Err(format!("{name}: the run's settings have no threshold for it"));
+            return Err(format!(
+                "{name}: the run's settings have no threshold for it"
+            ));
         }
     }
     let crosses = |reading: &Reading| {
@@ -80,7 +82,8 @@ fn within<'a>(record: &'a Record, criteria: &[&str]) -> Outcome<&'a Reading> {
     // The untouched model is not judged: it has not drifted.
     let later = record.readings.iter().skip(1);
     let kept = later.take_while(|reading| !crosses(reading)).last();
-    kept.or(first).ok_or_else(|| "a run without a reading".into())
+    kept.or(first)
+        .ok_or_else(|| "a run without a reading".into())
 }
 
 #[cfg(test)]

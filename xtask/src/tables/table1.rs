@@ -38,12 +38,14 @@ pub fn page(all: &[(&Domain, Results)], paper: Option<&Paper>) -> Outcome<String
     let mut text = String::new();
     for (domain, results) in all {
         let rows = rows(results)?;
-        let table = match paper {
-            Some(paper) => beside(&rows, &domain.name, paper),
-            None => alone(&rows),
-        };
+        let table = table(&rows, &domain.name, paper);
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "## {}\n\n{}\n\n{table}", capital(&domain.title), domain.about);
+        let _ = writeln!(
+            text,
+            "## {}\n\n{}\n\n{table}",
+            capital(&domain.title),
+            domain.about
+        );
         if let (Tuned::Here, false) = (&domain.tuned, results.training.is_empty()) {
             let seconds = Spread::of(&results.training).mean;
             let _ = writeln!(text, "Training from labels took {seconds:.0} s a seed.\n");
@@ -133,87 +135,74 @@ fn shares(rows: &[Row], row: &Row) -> [String; 2] {
     [captured, closed]
 }
 
-fn alone(rows: &[Row]) -> String {
+/// The rows as Markdown; with `paper` its numbers for the set of that name stand beside ours.
+fn table(rows: &[Row], set: &str, paper: Option<&Paper>) -> String {
+    let mut head = vec!["model", "AP@0.5"];
+    if paper.is_some() {
+        head.extend(["paper", "difference"]);
+    }
+    head.extend(["AP@0.75", "AJI", "step", "of the oracle's gain"]);
+    if paper.is_some() {
+        head.push("paper");
+    }
+    head.extend(["of the way to labels", "s"]);
     let cells = rows.iter().map(|row| {
         let [captured, closed] = shares(rows, row);
+        let printed = paper.map(|paper| Printed::at(paper, set, row));
+        let mut cells = vec![words(row), row.ap50.score()];
+        if let Some(printed) = &printed {
+            cells.extend([printed.score(), printed.apart(row)]);
+        }
         let (step, seconds) = match row.stop {
             Stop::Before => (String::new(), String::new()),
-            _ => (format!("{:.0}", row.step), format!("{:.0}", row.seconds.mean)),
+            _ => (
+                format!("{:.0}", row.step),
+                format!("{:.0}", row.seconds.mean),
+            ),
         };
-        vec![
-            words(row),
-            row.ap50.score(),
-            row.ap75.score(),
-            row.aji.score(),
-            step,
-            captured,
-            closed,
-            seconds,
-        ]
+        cells.extend([row.ap75.score(), row.aji.score(), step, captured]);
+        cells.extend(printed.map(|printed| printed.captured));
+        cells.extend([closed, seconds]);
+        cells
     });
-    let head = [
-        "model",
-        "AP@0.5",
-        "AP@0.75",
-        "AJI",
-        "step",
-        "of the oracle's gain",
-        "of the way to labels",
-        "s",
-    ];
     markdown(&head, 1, &cells.collect::<Vec<_>>())
 }
 
-fn beside(rows: &[Row], set: &str, paper: &Paper) -> String {
-    let printed = |start: Start, stop: Stop| {
-        let found = paper.at(&[key(start), stop.name(), set]);
-        found.first().copied()
-    };
-    let cells = rows.iter().map(|row| {
-        let [captured, closed] = shares(rows, row);
-        let (there, apart) = match printed(row.start, row.stop) {
-            Some(there) => (there.score(), difference(row.ap50.mean - there.mean)),
-            None => ("n/a".into(), String::new()),
+/// What the paper prints for a row.
+struct Printed {
+    ap50: Option<Spread>,
+    /// The share of its oracle's gain.
+    captured: String,
+}
+
+impl Printed {
+    fn at(paper: &Paper, set: &str, row: &Row) -> Self {
+        let of = |stop: Stop| {
+            let found = paper.at(&[key(row.start), stop.name(), set]);
+            found.first().copied()
         };
-        let mean = |stop| printed(row.start, stop).map_or(f64::NAN, |found| found.mean);
-        let captured_there = match row.stop {
+        let mean = |stop| of(stop).map_or(f64::NAN, |found| found.mean);
+        let captured = match row.stop {
             Stop::FalseNegatives | Stop::Embedding => {
                 share(mean(Stop::Before), mean(Stop::TestMax), mean(row.stop))
             }
             _ => String::new(),
         };
-        let (step, seconds) = match row.stop {
-            Stop::Before => (String::new(), String::new()),
-            _ => (format!("{:.0}", row.step), format!("{:.0}", row.seconds.mean)),
-        };
-        vec![
-            words(row),
-            row.ap50.score(),
-            there,
-            apart,
-            row.ap75.score(),
-            row.aji.score(),
-            step,
+        Self {
+            ap50: of(row.stop),
             captured,
-            captured_there,
-            closed,
-            seconds,
-        ]
-    });
-    let head = [
-        "model",
-        "AP@0.5",
-        "paper",
-        "difference",
-        "AP@0.75",
-        "AJI",
-        "step",
-        "of the oracle's gain",
-        "paper",
-        "of the way to labels",
-        "s",
-    ];
-    markdown(&head, 1, &cells.collect::<Vec<_>>())
+        }
+    }
+
+    fn score(&self) -> String {
+        self.ap50
+            .map_or_else(|| "n/a".into(), |found| found.score())
+    }
+
+    fn apart(&self, row: &Row) -> String {
+        let apart = |found: Spread| difference(row.ap50.mean - found.mean);
+        self.ap50.map_or_else(String::new, apart)
+    }
 }
 
 fn key(start: Start) -> &'static str {
@@ -238,6 +227,8 @@ fn words(row: &Row) -> String {
 
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_uppercase().to_string());
+    let first = letters
+        .next()
+        .map(|letter| letter.to_uppercase().to_string());
     first.unwrap_or_default() + letters.as_str()
 }

@@ -6,7 +6,7 @@ use super::domain::{ABLATIONS, Domain, Plan, Start};
 use super::numbers::{Spread, difference, markdown};
 use super::paper::Paper;
 use super::stops::Stop;
-use crate::experiment::record::Record;
+use crate::experiment::record::{Reading, Record};
 use crate::steps::Outcome;
 
 /// Runs with all parts and without one each, by the name of what is left out.
@@ -35,9 +35,9 @@ pub fn page(all: &[(&Domain, Ablated)], paper: Option<&Paper>) -> Outcome<String
         let mut whole = f64::NAN;
         let mut rows = Vec::new();
         for (left_out, records) in ablated {
-            let best = over(records, Stop::TestMax)?;
-            let end = over(records, Stop::End)?;
-            let end75 = end75(records)?;
+            let best = over(records, Stop::TestMax, |reading| reading.ap50)?;
+            let end = over(records, Stop::End, |reading| reading.ap50)?;
+            let end75 = over(records, Stop::End, |reading| reading.ap75)?;
             if *left_out == "all" {
                 whole = best.mean;
             }
@@ -59,7 +59,11 @@ pub fn page(all: &[(&Domain, Ablated)], paper: Option<&Paper>) -> Outcome<String
         if paper.is_some() {
             head.extend(["paper", "difference"]);
         }
-        head.extend(["against all parts", "AP@0.5 (last step)", "AP@0.75 (last step)"]);
+        head.extend([
+            "against all parts",
+            "AP@0.5 (last step)",
+            "AP@0.75 (last step)",
+        ]);
         // Writing to a string cannot fail.
         let _ = writeln!(text, "## {}\n\n{}", domain.title, markdown(&head, 1, &rows));
     }
@@ -95,13 +99,8 @@ pub fn csv(all: &[(&Domain, Ablated)]) -> Outcome<String> {
     Ok(text)
 }
 
-fn over(records: &[Record], stop: Stop) -> Outcome<Spread> {
-    let scores = records.iter().map(|record| Ok(stop.of(record)?.ap50));
-    Ok(Spread::of(&scores.collect::<Outcome<Vec<_>>>()?))
-}
-
-fn end75(records: &[Record]) -> Outcome<Spread> {
-    let scores = records.iter().map(|record| Ok(Stop::End.of(record)?.ap75));
+fn over(records: &[Record], stop: Stop, score: fn(&Reading) -> f64) -> Outcome<Spread> {
+    let scores = records.iter().map(|record| Ok(score(stop.of(record)?)));
     Ok(Spread::of(&scores.collect::<Outcome<Vec<_>>>()?))
 }
 
