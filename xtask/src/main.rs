@@ -7,10 +7,12 @@ mod bench_side;
 mod bench_stardist;
 mod calibrate;
 mod ci;
+mod experiment;
 mod fuzz;
 mod interop;
 mod real;
 mod steps;
+mod tables;
 mod tidy;
 mod torture;
 mod train_demo;
@@ -33,6 +35,14 @@ enum Task {
     Ci,
     /// Sets x settings x seeds of adaptation, scored against labels.
     Calibrate(calibrate::Args),
+    /// The paper's Table 1: scores of base and fine-tuned models, before and after adaptation
+    Table1(tables::PaperArgs),
+    /// The paper's Table 2: what each part of the method is worth
+    Table2(tables::PaperArgs),
+    /// The paper's Figure 2: criteria and the true score along the runs
+    Figure2(tables::PaperArgs),
+    /// Our tables: three real shifts, and the ablations on one of them
+    Tables(tables::OursArgs),
     /// The house rules that no lint knows.
     Tidy,
     Interop(interop::Args),
@@ -48,6 +58,10 @@ fn main() -> ExitCode {
     let done = match Args::parse().task {
         Task::Ci => ci::run(),
         Task::Calibrate(args) => calibrate::run(&args),
+        Task::Table1(args) => tables::run_paper(tables::Part::Table1, &args),
+        Task::Table2(args) => tables::run_paper(tables::Part::Table2, &args),
+        Task::Figure2(args) => tables::run_paper(tables::Part::Figure2, &args),
+        Task::Tables(args) => tables::run_ours(&args),
         Task::Tidy => tidy::run(),
         Task::Interop(args) => interop::run(args),
         Task::Bench(args) => bench::run(args),

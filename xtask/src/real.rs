@@ -65,6 +65,18 @@ impl Options {
     }
 }
 
+/// Builds our binary for measurements and says where it is.
+///
+/// # Errors
+/// If it does not build.
+pub fn release() -> Outcome<PathBuf> {
+    let options = Options {
+        assets: None,
+        profile: "release".into(),
+    };
+    options.binary()
+}
+
 /// Cargo's target folder.
 ///
 /// # Errors

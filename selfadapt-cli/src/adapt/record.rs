@@ -95,6 +95,9 @@ pub struct TruthLine {
     pub ap50: f64,
     /// Mean average precision over images at IoU 0.75.
     pub ap75: f64,
+    /// Cellpose's aggregated Jaccard index, its mean over images; older records have none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub aji: Option<f64>,
 }
 
 /// An open record.
@@ -206,6 +209,7 @@ mod tests {
             truth: Some(TruthLine {
                 ap50: 0.8,
                 ap75: 0.4,
+                aji: Some(0.7),
             }),
         })
     }

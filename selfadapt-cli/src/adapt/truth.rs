@@ -9,7 +9,9 @@ use selfadapt_core::io::{self, Axes};
 use selfadapt_core::labels::Labels;
 use selfadapt_core::model::{InputSpec, InstanceDecoder, ModelConfig};
 use selfadapt_core::network::Network;
-use selfadapt_metrics::average_precision::average_precision;
+use selfadapt_metrics::aggregated_jaccard::aggregated_jaccard;
+use selfadapt_metrics::average_precision::AveragePrecision;
+use selfadapt_metrics::matching::Overlaps;
 
 use super::record::TruthLine;
 
@@ -77,7 +79,7 @@ impl Truth {
     /// # Errors
     /// If an image cannot be segmented.
     pub fn score(&self, network: &Network) -> Result<TruthLine> {
-        let (mut ap50, mut ap75, mut counted) = (0., 0., 0.);
+        let (mut ap50, mut ap75, mut aji, mut counted) = (0., 0., 0., 0.);
         for (prepared, truth) in &self.images {
             let maps = predict(
                 network,
@@ -86,17 +88,19 @@ impl Truth {
                 InferOptions { batch: self.batch },
             )?;
             let found = self.decoder.decode(&maps, truth.size())?;
-            if let [at50, at75] = average_precision(truth, &found, &[0.5, 0.75])?[..]
-                && !at50.ap.is_nan()
-            {
-                ap50 += at50.ap;
-                ap75 += at75.ap;
+            let overlaps = Overlaps::new(truth, &found)?;
+            // An image without any object, true or found, has no score.
+            if overlaps.truths() + overlaps.predictions() > 0 {
+                ap50 += AveragePrecision::at(&overlaps, 0.5).ap;
+                ap75 += AveragePrecision::at(&overlaps, 0.75).ap;
+                aji += aggregated_jaccard(&overlaps);
                 counted += 1.;
             }
         }
         Ok(TruthLine {
             ap50: ap50 / counted,
             ap75: ap75 / counted,
+            aji: Some(aji / counted),
         })
     }
 }

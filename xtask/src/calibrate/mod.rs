@@ -1,11 +1,13 @@
 //! `cargo xtask calibrate`: sets x settings x seeds, by running the binary and reading its records.
 
-mod sets;
+pub mod sets;
 mod table;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
+use crate::experiment::folders::{Choice, fill};
+use crate::experiment::job::{Job, Kind, run_all};
+use crate::experiment::program::{Program, Which};
 use crate::steps::Outcome;
 use sets::{Half, SETS, Set};
 
@@ -30,9 +32,8 @@ pub struct Args {
     /// Seeds 0, 1, ...
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// The binary; built first where not given
-    #[arg(long)]
-    binary: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
 }
 
 /// Runs the task.
@@ -40,10 +41,7 @@ pub struct Args {
 /// # Errors
 /// If the binary cannot be built, a set cannot be made, or a run fails.
 pub fn run(args: &Args) -> Outcome {
-    let binary = match &args.binary {
-        Some(path) => path.clone(),
-        None => build()?,
-    };
+    let program = args.which.program()?;
     let chosen: Vec<&Set> = SETS
         .iter()
         .filter(|set| args.half.is_none_or(|half| half == set.half))
@@ -56,121 +54,61 @@ pub fn run(args: &Args) -> Outcome {
             names.join(", ")
         ));
     }
-    let runs = chosen.len() * args.setting.len() * args.seeds as usize;
+    let mut jobs = Vec::new();
     let mut rows = Vec::new();
     for set in chosen {
-        let folder = make(&binary, args, set)?;
+        let folder = make(&program, args, set)?;
         for setting in &args.setting {
             let (name, flags) = setting.split_once('=').unwrap_or((setting, ""));
             for seed in 0..args.seeds {
-                let run = args
-                    .out
-                    .join("runs")
-                    .join(format!("{}-{name}-{seed}", set.name));
-                if !run.join("manifest.json").is_file() {
-                    println!(
-                        "{} of {runs}: {} {name}, seed {seed}",
-                        rows.len() + 1,
-                        set.name
-                    );
-                    adapt(&binary, args, set, &folder, &run, flags, seed)?;
-                }
-                rows.push(table::row(set.name, name, seed, &run)?);
+                jobs.push(adaptation(args, set, &folder, (name, flags), seed));
+                rows.push((set.name, name, seed));
             }
         }
     }
+    run_all(&program, &jobs)?;
+    let rows: Vec<table::Row> = rows
+        .into_iter()
+        .zip(&jobs)
+        .map(|((set, name, seed), job)| table::row(set, name, seed, &job.run))
+        .collect::<Outcome<_>>()?;
     table::write(&args.out, &rows)
 }
 
-fn build() -> Result<PathBuf, String> {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--package", "selfadapt-cli"])
-        .status()
-        .map_err(|e| e.to_string())?;
-    if !built.success() {
-        return Err("the binary did not build".into());
-    }
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    Ok(target.join("release").join("selfadapt"))
-}
-
 /// Makes `SET/adapt` and `SET/score`, unless they are there.
-fn make(binary: &Path, args: &Args, set: &Set) -> Result<PathBuf, String> {
+fn make(program: &Program, args: &Args, set: &Set) -> Outcome<PathBuf> {
     let folder = args.out.join("sets").join(set.name);
-    if folder.join("complete").is_file() {
-        return Ok(folder);
-    }
-    let data = args.assets.join("data");
     let (adapt, score) = set.images.stems();
-    for (part, stems, labelled) in [("adapt", &adapt, false), ("score", &score, true)] {
-        let to = folder.join(part);
-        std::fs::create_dir_all(&to).map_err(|e| format!("{}: {e}", to.display()))?;
-        for stem in stems {
-            let labels = format!("{stem}_masks.tif");
-            let mut files = vec![format!("{stem}.tif")];
-            files.extend(labelled.then_some(labels));
-            if let Some(kind) = set.kind {
-                let mut command = Command::new(binary);
-                command.args(["degrade", "--kind", kind, "--out"]).arg(&to);
-                command.args(stems.iter().map(|stem| data.join(format!("{stem}.tif"))));
-                command.args(labelled.then_some("--labels"));
-                succeed(&mut command)?;
-                break;
-            }
-            for file in files {
-                std::fs::copy(data.join(&file), to.join(&file))
-                    .map_err(|e| format!("{file}: {e}"))?;
-            }
-        }
+    for (part, stems, labels) in [("adapt", &adapt, false), ("score", &score, true)] {
+        let choice = Choice {
+            from: &args.assets.join("data"),
+            stems,
+            degraded: set.kind,
+            labels,
+        };
+        fill(program, &folder.join(part), &choice)?;
     }
-    std::fs::write(folder.join("complete"), "").map_err(|e| e.to_string())?;
     Ok(folder)
 }
 
-fn adapt(
-    binary: &Path,
-    args: &Args,
-    set: &Set,
-    folder: &Path,
-    run: &Path,
-    flags: &str,
-    seed: u64,
-) -> Outcome {
-    // What an interrupted calibration left behind is done anew, so that times are those of one piece.
-    if run.exists() {
-        std::fs::remove_dir_all(run).map_err(|e| format!("{}: {e}", run.display()))?;
-    }
-    let mut command = Command::new(binary);
-    command
-        .args(["--quiet", "adapt", "--model"])
-        .arg(args.assets.join("cellpose/cyto_scellseg.pt"));
-    command
-        .arg("--out")
-        .arg(run)
-        .arg("--truth")
-        .arg(folder.join("score"));
-    command.args([
-        "--diameter",
-        &set.diameter.to_string(),
-        "--channels",
-        set.channels,
-    ]);
-    command.args(["--seed", &seed.to_string()]);
-    command
-        .args(flags.split_whitespace())
-        .arg(folder.join("adapt"));
-    succeed(&mut command)
-}
-
-fn succeed(command: &mut Command) -> Outcome {
-    let status = command
-        .stdout(Stdio::null())
-        .status()
-        .map_err(|e| e.to_string())?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{command:?} ended with {status}"))
+/// A run of a set with a setting (its name and flags) and a seed.
+fn adaptation(args: &Args, set: &Set, folder: &Path, setting: (&str, &str), seed: u64) -> Job {
+    let (name, flags) = setting;
+    let diameter = set.diameter.to_string();
+    let all = ["--diameter", &diameter, "--channels", set.channels];
+    let seeded = ["--seed".to_owned(), seed.to_string()];
+    let all = all.into_iter().map(str::to_owned).chain(seeded);
+    let runs = args.out.join("runs");
+    Job {
+        title: format!("{} {name}, seed {seed}", set.name),
+        kind: Kind::Adapt,
+        run: runs.join(format!("{}-{name}-{seed}", set.name)),
+        model: args.assets.join("cellpose/cyto_scellseg.pt"),
+        images: folder.join("adapt"),
+        truth: Some(folder.join("score")),
+        flags: all
+            .chain(flags.split_whitespace().map(str::to_owned))
+            .collect(),
+        config: String::new(),
     }
 }

@@ -77,6 +77,21 @@ impl Images {
     }
 }
 
+impl Images {
+    /// As [`Images::stems`], but never the same images: where those are, every second one is adapted to and the others
+    /// are scored on.
+    pub fn halves(self) -> (Vec<String>, Vec<String>) {
+        let (adapt, score) = self.stems();
+        if adapt != score {
+            return (adapt, score);
+        }
+        let mut sorted = adapt;
+        sorted.sort();
+        let every_second = |first: usize| sorted.iter().skip(first).step_by(2).cloned().collect();
+        (every_second(0), every_second(1))
+    }
+}
+
 /// All sets.
 pub const SETS: [Set; 18] = {
     use Half::{Report, Tune};

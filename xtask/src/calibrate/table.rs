@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use serde_json::Value;
-
+use crate::experiment::record::{self, Reading};
 use crate::steps::Outcome;
 
 /// One run's results.
@@ -32,56 +31,30 @@ pub struct Row {
 ///
 /// # Errors
 /// If its record or manifest cannot be read.
-pub fn row(set: &str, setting: &str, seed: u64, run: &Path) -> Result<Row, String> {
-    let read = |name: &str| {
-        let path = run.join(name);
-        std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))
-    };
-    let manifest: Value =
-        serde_json::from_str(&read("manifest.json")?).map_err(|e| e.to_string())?;
-    let mut readings = Vec::new();
-    for line in read("run.jsonl")?.lines() {
-        let value: Value = serde_json::from_str(line).map_err(|e| e.to_string())?;
-        if value["kind"] == "reading" {
-            readings.push(value);
-        }
-    }
-    let step = |reading: &Value| reading["step"].as_u64().unwrap_or(0);
-    let scores = |reading: &Value| {
-        [
-            reading["truth"]["ap50"].as_f64().unwrap_or(f64::NAN),
-            reading["truth"]["ap75"].as_f64().unwrap_or(f64::NAN),
-        ]
-    };
-    let delivered_step = manifest["delivered_step"].as_u64().unwrap_or(0);
-    let first = readings.first().ok_or("a run without a reading")?;
-    let last = readings.last().ok_or("a run without a reading")?;
-    let delivered = readings
-        .iter()
-        .find(|r| step(r) == delivered_step)
-        .unwrap_or(first);
-    let best = readings
-        .iter()
-        .max_by(|a, b| scores(a)[0].total_cmp(&scores(b)[0]))
-        .unwrap_or(first);
+pub fn row(set: &str, setting: &str, seed: u64, run: &Path) -> Outcome<Row> {
+    let record = record::read(run)?;
+    let scores = |reading: &Reading| [reading.ap50, reading.ap75];
+    let nothing = "a run without a reading";
+    let first = record.readings.first().ok_or(nothing)?;
+    let last = record.readings.last().ok_or(nothing)?;
+    let mut readings = record.readings.iter();
+    let delivered = readings.find(|reading| reading.step == record.delivered_step);
+    let readings = record.readings.iter();
+    let best = readings.max_by(|a, b| a.ap50.total_cmp(&b.ap50));
+    let best = best.unwrap_or(first);
     Ok(Row {
         set: set.to_owned(),
         setting: setting.to_owned(),
         seed,
         base: scores(first),
-        delivered: scores(delivered),
+        delivered: scores(delivered.unwrap_or(first)),
         best: scores(best),
         last: scores(last),
-        delivered_step,
-        best_step: step(best),
-        stopped_by: manifest["stopped_by"].as_str().unwrap_or("").to_owned(),
-        seconds: manifest["seconds"].as_f64().unwrap_or(f64::NAN),
-        drifts: last["drifts"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(name, drift)| (name.clone(), drift.as_f64().unwrap_or(f64::NAN)))
-            .collect(),
+        delivered_step: record.delivered_step,
+        best_step: best.step,
+        stopped_by: record.stopped_by,
+        seconds: record.seconds,
+        drifts: last.drifts.clone(),
     })
 }
 
