@@ -1,5 +1,6 @@
 //! Reads a pickle into a tree of values; calls in it are recorded, never made.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::super::npy::number_type;
@@ -46,7 +47,7 @@ pub(crate) struct PickledArray<'a> {
     pub dtype: Dtype,
     pub endian: Endian,
     pub fortran_order: bool,
-    pub data: &'a [u8],
+    pub data: Cow<'a, [u8]>,
 }
 
 impl<'a> Pickle<'a> {
@@ -79,6 +80,30 @@ impl<'a> Pickle<'a> {
         }
     }
 
+    /// The shape and the elements, row-major, of an array of objects, which the pickle must be.
+    ///
+    /// # Errors
+    /// A sentence, if it is something else or its elements do not fill its shape.
+    pub fn objects(&self) -> Result<(Vec<usize>, &[Id]), String> {
+        let state = self
+            .state_of_array(self.top)
+            .ok_or("expected an array of objects")?;
+        let shape = self.shape(state[1]).ok_or("an array without a shape")?;
+        let Value::List(items) = self.value(state[4]) else {
+            return Err("expected an array of objects, found one of numbers".to_owned());
+        };
+        let expected = shape
+            .iter()
+            .try_fold(1_usize, |product, &size| product.checked_mul(size));
+        if expected != Some(items.len()) || matches!(self.value(state[3]), Value::Bool(true)) {
+            return Err(format!(
+                "expected objects for shape {shape:?} row by row, found {}",
+                items.len()
+            ));
+        }
+        Ok((shape, items))
+    }
+
     /// The value under a key of a dict.
     pub fn get(&self, dict: Id, key: &str) -> Option<Id> {
         match self.value(dict) {
@@ -99,25 +124,14 @@ impl<'a> Pickle<'a> {
         let state = self
             .state_of_array(id)
             .ok_or_else(|| format!("expected a NumPy array, found {:?}", self.value(id)))?;
-        let shape: Option<Vec<usize>> = match self.value(state[1]) {
-            Value::Tuple(sizes) => sizes
-                .iter()
-                .map(|&size| match self.value(size) {
-                    Value::Int(size) => usize::try_from(*size).ok(),
-                    _ => None,
-                })
-                .collect(),
-            _ => None,
-        };
-        let shape = shape.ok_or("an array without a shape")?;
+        let shape = self.shape(state[1]).ok_or("an array without a shape")?;
         let (dtype, endian) = self
             .dtype(state[2])
             .ok_or("an array of unknown number type")?;
         let fortran_order = matches!(self.value(state[3]), Value::Bool(true) | Value::Int(1));
-        let Value::Bytes(range) = self.value(state[4]) else {
-            return Err("expected an array of numbers, found one of objects".to_owned());
-        };
-        let data = self.bytes.get(range.clone()).unwrap_or(&[]);
+        let data = self
+            .bytes(state[4])
+            .ok_or("expected an array of numbers, found one of objects")?;
         let expected = shape
             .iter()
             .try_fold(dtype.size(), |product, &size| product.checked_mul(size))
@@ -135,6 +149,45 @@ impl<'a> Pickle<'a> {
             fortran_order,
             data,
         })
+    }
+
+    /// Bytes as they are, or in a text whose characters stand for one each, as protocol 2 has to write them.
+    fn bytes(&self, id: Id) -> Option<Cow<'a, [u8]>> {
+        let (callable, arguments) = match self.value(id) {
+            Value::Bytes(range) => return self.bytes.get(range.clone()).map(Cow::Borrowed),
+            Value::Object {
+                callable,
+                arguments,
+                state: None,
+            } => (self.value(*callable), self.value(*arguments)),
+            _ => return None,
+        };
+        match (callable, arguments) {
+            (Value::Global(name), Value::Tuple(arguments)) if name == "_codecs encode" => {
+                let &[text, coding] = arguments.as_slice() else {
+                    return None;
+                };
+                match (self.value(text), self.value(coding)) {
+                    (Value::Text(text), Value::Text(coding)) if coding == "latin1" => {
+                        let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).ok());
+                        bytes.collect::<Option<Vec<u8>>>().map(Cow::Owned)
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn shape(&self, id: Id) -> Option<Vec<usize>> {
+        let Value::Tuple(sizes) = self.value(id) else {
+            return None;
+        };
+        let size = |&size: &Id| match self.value(size) {
+            Value::Int(size) => usize::try_from(*size).ok(),
+            _ => None,
+        };
+        sizes.iter().map(size).collect()
     }
 
     /// `(version, shape, dtype, order, data)` of a reconstructed array.
