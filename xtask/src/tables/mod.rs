@@ -4,6 +4,7 @@
 mod benchmarks;
 mod domain;
 mod figure2;
+mod figure3;
 mod numbers;
 mod pages;
 mod paper;
@@ -140,6 +141,10 @@ pub fn run_paper(part: Part, args: &PaperArgs) -> Outcome {
         Part::Table1 => pages.table1("table1", TABLE1, &all, Some(&Paper::table1()?)),
         Part::Table2 => pages.table2("table2", TABLE2, &all, Some(&Paper::table2()?)),
         Part::Figure2 => pages.figure2("figure2", FIGURE2, &all),
+        Part::Figure3 => {
+            let work = common.out.join("figure3");
+            pages.figure3("figure3", &program, &all, &work)
+        }
     }
 }
 
@@ -167,5 +172,10 @@ pub fn run_ours(args: &OursArgs) -> Outcome {
         pages.table2("ablations", ABLATIONS, ablated, None)?;
         pages.figure2("criteria", CRITERIA, &all)?;
     }
-    Ok(())
+    // It holds images that are not ours to pass on: it never goes with the pages.
+    let pages = Pages {
+        plan: &plan,
+        to: &results,
+    };
+    pages.figure3("figure3", &program, &all, &common.out.join("figure3"))
 }
