@@ -8,6 +8,7 @@ mod browser;
 mod cli_adapt;
 mod cli_book;
 mod cli_comfort;
+mod cli_dataset;
 mod cli_demo;
 mod cli_evaluate;
 mod cli_fetch;
@@ -19,7 +20,9 @@ mod cli_segment;
 #[cfg(unix)]
 mod cli_torture;
 mod cli_train;
+mod dataset_fixtures;
 mod http_server;
+mod numpy_fixtures;
 mod stardist_cli;
 
 use std::path::Path;
@@ -79,6 +82,7 @@ fn help_of_every_subcommand() {
         ("help", &["--help"][..]),
         ("help_segment", &["segment", "--help"]),
         ("help_adapt", &["adapt", "--help"]),
+        ("help_dataset", &["dataset", "--help"]),
         ("help_degrade", &["degrade", "--help"]),
         ("help_evaluate", &["evaluate", "--help"]),
         ("help_models", &["models", "--help"]),

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
+use selfadapt_core::io::datasets::{Dataset, Wish, coco, overlaps, runs::Runs};
 use selfadapt_core::io::{self, Axes};
 use selfadapt_models::weights::{hdf5, onnx, safetensors, size_model, torch};
 use selfadapt_models::{format, run_folder};
@@ -133,7 +134,53 @@ pub const READERS: &[Reader] = &[
             });
         },
     },
+    Reader {
+        name: "coco",
+        read: |bytes| with_file("a.json", bytes, annotations),
+    },
+    Reader {
+        name: "coco-runs",
+        read: |bytes| {
+            let _ = Runs::from_text((24, 32), &String::from_utf8_lossy(bytes));
+        },
+    },
+    Reader {
+        // The table of TissueNet 1.1, which is an array of Python objects.
+        name: "tissuenet-meta",
+        read: |bytes| {
+            let mut array = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+            array.extend(b"{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2, 2, 2), }");
+            array.resize(128, b' ');
+            array.extend([1; 16]);
+            let zipped = zipped(&[("X.npy", &array), ("y.npy", &array), ("meta.npy", bytes)]);
+            with_file("tissuenet_v1.1_test.npz", &zipped, |path| {
+                if let Ok(dataset) = Dataset::open(path, None, &Wish::default()) {
+                    let _ = dataset.visit(&[0, 1], &mut |_, _| Ok(()));
+                }
+            });
+        },
+    },
 ];
+
+/// The images of a COCO file, their masks, and the labels of those that are small.
+fn annotations(path: &Path) {
+    const SMALL: u32 = 256;
+    let Ok(images) = coco::images(path) else {
+        return;
+    };
+    let wanted = images
+        .iter()
+        .map(|(image, _)| (image.id, (image.height, image.width)))
+        .collect();
+    let Ok(masks) = coco::masks(path, &wanted) else {
+        return;
+    };
+    for (id, (height, width)) in wanted {
+        if let (Some(of), true) = (masks.get(&id), height.max(width) <= SMALL) {
+            let _ = overlaps::paint((height as usize, width as usize), &of.masks);
+        }
+    }
+}
 
 /// As an image with the axes of the file and with chosen ones, and as labels.
 fn image(name: &str, bytes: &[u8]) {

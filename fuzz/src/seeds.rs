@@ -34,6 +34,10 @@ pub fn of(name: &str) -> Result<Vec<Vec<u8>>> {
             let small = selfadapt_models::weights::onnx::skeleton(&model, |_| true);
             vec![small.map_err(Error::other)?]
         }
+        "coco" => annotations(),
+        // Runs of an image of 24 x 32 pixels: all background, one run, and two.
+        "coco-runs" => vec![b"Ph0".to_vec(), b"9>Yg0".to_vec(), b"9>>EZf0".to_vec()],
+        "tissuenet-meta" => vec![TABLE.to_vec()],
         "run-folder" => vec![
             br#"{"model":"cellpose","nbase":[2,32,64,128,256]}"#.to_vec(),
             br#"{"model":"stardist"}"#.to_vec(),
@@ -42,6 +46,43 @@ pub fn of(name: &str) -> Result<Vec<Vec<u8>>> {
     };
     seeds.extend(written(name)?);
     Ok(seeds)
+}
+
+/// The table of two images as NumPy 2 pickles it, with the header of a `.npy` file.
+const TABLE: &[u8] = include_bytes!("../../tests/fixtures/datasets/meta.npy");
+
+/// COCO files with every form that a mask may have.
+fn annotations() -> Vec<Vec<u8>> {
+    let masks = [
+        "[[2.5,1,12.25,3,9,14.5],[20,20,24,20,24,24]]",
+        "{\"size\":[24,32],\"counts\":[9,14,745]}",
+        "{\"size\":[24,32],\"counts\":\"9>Yg0\"}",
+        "[]",
+        "null",
+        "[-40,-40,70,10,5,90]",
+    ];
+    let objects: Vec<String> = masks
+        .iter()
+        .enumerate()
+        .map(|(id, mask)| {
+            format!(
+                "{{\"segmentation\":{mask},\"area\":1,\"iscrowd\":0,\"image_id\":1,\"id\":{id}}}"
+            )
+        })
+        .collect();
+    let list = objects.join(",");
+    let image = "{\"id\":1,\"width\":32,\"height\":24,\"file_name\":\"a/A172_1.tif\"}";
+    [
+        format!(
+            "{{\"info\":{{}},\"images\":[{image}],\"annotations\":[{list}],\"categories\":[]}}"
+        ),
+        format!(
+            "{{\"annotations\":{{\"7\":{}}},\"images\":[{image}]}}",
+            objects[1]
+        ),
+    ]
+    .map(String::into_bytes)
+    .to_vec()
 }
 
 /// Files of our own writers.

@@ -6,7 +6,8 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use crate::failure::{Failure, Outcome};
 use crate::{
-    adapt, completions, degrade, demo, doctor, evaluate, models, pick, report, segment, train,
+    adapt, completions, dataset, degrade, demo, doctor, evaluate, models, pick, report, segment,
+    train,
 };
 
 /// Segments cells and nuclei in microscopy images with pretrained models, and adapts these to unlabelled images.
@@ -62,6 +63,7 @@ enum Command {
     Segment(Box<segment::Args>),
     Adapt(Box<adapt::Args>),
     Train(Box<train::Args>),
+    Dataset(dataset::Args),
     Degrade(degrade::Args),
     Demo(demo::Args),
     Evaluate(evaluate::Args),
@@ -80,6 +82,7 @@ impl Cli {
             Command::Segment(args) => segment::run(*args),
             Command::Adapt(args) => adapt::run(*args),
             Command::Train(args) => train::run(*args),
+            Command::Dataset(args) => dataset::run(args),
             Command::Degrade(args) => degrade::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Evaluate(args) => evaluate::run(args),

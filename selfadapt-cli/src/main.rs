@@ -10,6 +10,7 @@ mod book;
 mod cellpose_flags;
 mod completions;
 mod console;
+mod dataset;
 mod degrade;
 mod demo;
 mod doctor;

@@ -8,7 +8,7 @@ mod fetch;
 pub mod find;
 mod info;
 mod list;
-mod origin;
+pub mod origin;
 pub mod places;
 mod remove;
 mod transport;

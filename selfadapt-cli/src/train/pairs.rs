@@ -18,7 +18,8 @@ pub struct Pair {
 /// Endings of label files, looked for in this order.
 const EXTENSIONS: [&str; 4] = ["tif", "tiff", "png", "npy"];
 
-/// Finds the images of `inputs` and beside each of them its labels, `<stem><filter>` with an ending of a label image.
+/// Finds the images of `inputs` and beside each of them its labels, `<stem><filter>` with an ending of a label image; those of
+/// `images/a.tif` may also lie in `labels/`, where `selfadapt dataset` puts them.
 ///
 /// A filter that has an ending itself (`_seg.npy`) is taken as it is. With `skip` what has no partner is left out and
 /// noted; otherwise it is an error.
@@ -75,7 +76,10 @@ pub fn find(
                 "no labelled image: {} without labels",
                 count(bachelors.len())
             ),
-            format!("{expected}, in the same folder; other names are given with --mask-filter"),
+            format!(
+                "{expected}, in the same folder, or in the folder labels beside one called images; other names are given \
+                 with --mask-filter"
+            ),
         ));
     }
     Ok((pairs, notes))
@@ -96,7 +100,18 @@ fn example(filter: &str) -> String {
 
 fn labels_of(image: &Path, filter: &str) -> Option<PathBuf> {
     let stem = image.file_stem()?.to_str()?;
-    let named = |name: String| Some(image.with_file_name(name)).filter(|path| path.is_file());
+    let folder = image.parent()?;
+    let elsewhere = folder
+        .ends_with("images")
+        .then(|| folder.with_file_name("labels"));
+    let named = |name: String| {
+        let folders = [Some(folder), elsewhere.as_deref()];
+        let mut paths = folders
+            .into_iter()
+            .flatten()
+            .map(|folder| folder.join(&name));
+        paths.find(|path| path.is_file())
+    };
     if filter.contains('.') {
         return named(format!("{stem}{filter}"));
     }
@@ -198,6 +213,18 @@ mod tests {
             find_in(&gui, "_seg.npy", false).unwrap(),
             ["a.tif a_seg.npy"]
         );
+    }
+
+    #[test]
+    fn labels_may_lie_in_a_folder_beside_that_of_images() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["images", "labels"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        std::fs::write(folder.path().join("images/a.tif"), []).unwrap();
+        std::fs::write(folder.path().join("labels/a_masks.tif"), []).unwrap();
+        let (pairs, notes) = find(&[folder.path().join("images")], "_masks", false).unwrap();
+        assert!(pairs[0].labels.ends_with("labels/a_masks.tif") && notes.is_empty());
     }
 
     #[test]

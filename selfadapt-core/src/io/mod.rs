@@ -2,6 +2,7 @@
 
 pub mod atomic;
 mod axes;
+pub mod datasets;
 mod flows;
 pub mod inputs;
 mod jpeg;

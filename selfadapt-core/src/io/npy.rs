@@ -152,6 +152,16 @@ fn array<T: Sample>(
 /// # Errors
 /// A sentence, if the bytes are no `.npy` header of version 1 to 3.
 pub(super) fn header(reader: &mut impl Read) -> std::result::Result<(Header, u64), String> {
+    let (text, at) = header_text(reader)?;
+    let header = parse(&text).ok_or_else(|| format!("cannot make sense of its header {text:?}"))?;
+    Ok((header, at))
+}
+
+/// Reads the header's text; returns it and the header's length in bytes.
+///
+/// # Errors
+/// As [`header`].
+pub(super) fn header_text(reader: &mut impl Read) -> std::result::Result<(String, u64), String> {
     let mut start = [0; 8];
     reader
         .read_exact(&mut start)
@@ -178,18 +188,24 @@ pub(super) fn header(reader: &mut impl Read) -> std::result::Result<(Header, u64
     reader
         .read_exact(&mut text)
         .map_err(|_| "its header is cut off")?;
-    let text = String::from_utf8_lossy(&text);
-    let header = parse(&text).ok_or_else(|| format!("cannot make sense of its header {text:?}"))?;
-    Ok((header, 8 + wide as u64 + u64::from(count)))
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Ok((text, 8 + wide as u64 + u64::from(count)))
+}
+
+/// The name of the number type in a header's text.
+pub(super) fn descr(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("'descr'")?;
+    let rest = rest.trim_start().strip_prefix(':')?.trim_start();
+    rest.strip_prefix('\'')?.split('\'').next()
 }
 
 /// `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`
-fn parse(text: &str) -> Option<Header> {
+pub(super) fn parse(text: &str) -> Option<Header> {
     let after = |key: &str| {
         let (_, rest) = text.split_once(&format!("'{key}'"))?;
         Some(rest.trim_start().strip_prefix(':')?.trim_start())
     };
-    let descr = after("descr")?.strip_prefix('\'')?.split('\'').next()?;
+    let descr = descr(text)?;
     let fortran_order = after("fortran_order")?.starts_with("True");
     let inside = after("shape")?.strip_prefix('(')?.split(')').next()?;
     let shape: Option<Vec<usize>> = inside

@@ -79,6 +79,30 @@ impl<'a> Pickle<'a> {
         }
     }
 
+    /// The shape and the elements, row-major, of an array of objects, which the pickle must be.
+    ///
+    /// # Errors
+    /// A sentence, if it is something else or its elements do not fill its shape.
+    pub fn objects(&self) -> Result<(Vec<usize>, &[Id]), String> {
+        let state = self
+            .state_of_array(self.top)
+            .ok_or("expected an array of objects")?;
+        let shape = self.shape(state[1]).ok_or("an array without a shape")?;
+        let Value::List(items) = self.value(state[4]) else {
+            return Err("expected an array of objects, found one of numbers".to_owned());
+        };
+        let expected = shape
+            .iter()
+            .try_fold(1_usize, |product, &size| product.checked_mul(size));
+        if expected != Some(items.len()) || matches!(self.value(state[3]), Value::Bool(true)) {
+            return Err(format!(
+                "expected objects for shape {shape:?} row by row, found {}",
+                items.len()
+            ));
+        }
+        Ok((shape, items))
+    }
+
     /// The value under a key of a dict.
     pub fn get(&self, dict: Id, key: &str) -> Option<Id> {
         match self.value(dict) {
@@ -99,17 +123,7 @@ impl<'a> Pickle<'a> {
         let state = self
             .state_of_array(id)
             .ok_or_else(|| format!("expected a NumPy array, found {:?}", self.value(id)))?;
-        let shape: Option<Vec<usize>> = match self.value(state[1]) {
-            Value::Tuple(sizes) => sizes
-                .iter()
-                .map(|&size| match self.value(size) {
-                    Value::Int(size) => usize::try_from(*size).ok(),
-                    _ => None,
-                })
-                .collect(),
-            _ => None,
-        };
-        let shape = shape.ok_or("an array without a shape")?;
+        let shape = self.shape(state[1]).ok_or("an array without a shape")?;
         let (dtype, endian) = self
             .dtype(state[2])
             .ok_or("an array of unknown number type")?;
@@ -135,6 +149,17 @@ impl<'a> Pickle<'a> {
             fortran_order,
             data,
         })
+    }
+
+    fn shape(&self, id: Id) -> Option<Vec<usize>> {
+        let Value::Tuple(sizes) = self.value(id) else {
+            return None;
+        };
+        let size = |&size: &Id| match self.value(size) {
+            Value::Int(size) => usize::try_from(*size).ok(),
+            _ => None,
+        };
+        sizes.iter().map(size).collect()
     }
 
     /// `(version, shape, dtype, order, data)` of a reconstructed array.
