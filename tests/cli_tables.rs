@@ -228,10 +228,7 @@ fn an_interrupted_table_is_the_same_table() {
             .contains("the runs of seed 0 are not all there yet")
     );
     let told = done(task(here, "table1", &flags("parts")).output());
-    assert!(
-        told.contains("2 of 6 runs are there already\n"),
-        "{told}"
-    );
+    assert!(told.contains("2 of 6 runs are there already\n"), "{told}");
     let scores = |out: &str| {
         let text = read(here, &format!("{out}/results/table1.csv"));
         let lines = text
