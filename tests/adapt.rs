@@ -10,6 +10,7 @@ use selfadapt_core::model::ModelConfig;
 use selfadapt_core::monitor::Probe;
 use selfadapt_core::objective::L2sp;
 use selfadapt_core::params::ParamSet;
+use selfadapt_core::perturb::Perturb;
 use selfadapt_core::run::{Deliver, Ending, Event, Outcome, Watch, Wish, Workbench, run};
 use selfadapt_core::stop::{Reading, StopCriterion, Verdict};
 
@@ -122,7 +123,14 @@ fn run_with(
     events: &mut Vec<String>,
 ) -> Result<(Outcome, AdaptLoop)> {
     let mut adapting = AdaptLoop::new(&TOY, &toy::weights(), config)?;
-    let probe = Probe::choose(&Waves { poison: false }, 32, 3, 0, &Device::Cpu)?;
+    let probe = Probe::choose(
+        &Waves { poison: false },
+        32,
+        3,
+        0,
+        &Perturb::default(),
+        &Device::Cpu,
+    )?;
     let decoder = TOY.decoder();
     let initial = probe.read(watch.delivered(&adapting), decoder.as_ref(), 2)?;
     let bench = Workbench {
@@ -364,7 +372,7 @@ fn a_trial_goes_on_as_the_run_that_it_begins() {
     let mut tried = begin();
     let watch = watch(f64::INFINITY);
     let source = Waves { poison: false };
-    let probe = Probe::choose(&source, 32, 3, 0, &Device::Cpu).unwrap();
+    let probe = Probe::choose(&source, 32, 3, 0, &Perturb::default(), &Device::Cpu).unwrap();
     let decoder = TOY.decoder();
     let initial = probe
         .read(watch.delivered(&tried), decoder.as_ref(), 2)

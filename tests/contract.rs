@@ -2,12 +2,12 @@
 
 use candle_core::{DType, Device, Tensor};
 use selfadapt_core::adapt::AdaptLoop;
-use selfadapt_core::adapt::config::{AdaptConfig, BatchNorm};
+use selfadapt_core::adapt::config::{AdaptConfig, BatchNorm, Moving};
 use selfadapt_core::dihedral::Dihedral;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::{Mode, ModelConfig};
 use selfadapt_core::network::Network;
-use selfadapt_core::params::{Lend, ParamSet, Role};
+use selfadapt_core::params::{Lend, ParamSet, Role, Stage};
 use selfadapt_core::random_weights::random_weights;
 use selfadapt_models::format::ModelFormat;
 
@@ -82,6 +82,54 @@ fn loss(prediction: &Prediction) -> selfadapt_core::error::Result<Tensor> {
         total = (total + (head - target)?.sqr()?.mean_all()?)?;
     }
     Ok(total)
+}
+
+#[test]
+fn a_decoder_is_what_the_deepest_features_do_not_depend_on() {
+    for (name, config) in models() {
+        let params = weights(config.as_ref());
+        let stages: Vec<Option<Stage>> = params
+            .trainable()
+            .map(|(weight, _)| config.stage(weight))
+            .collect();
+        if stages.iter().all(Option::is_none) {
+            let refused = Moving::Encoder
+                .moves(config.as_ref(), "any", 4)
+                .unwrap_err();
+            assert!(refused.to_string().contains("adapt.moving"), "{refused}");
+            continue;
+        }
+        for stage in [Stage::Encoder, Stage::Decoder] {
+            assert!(stages.contains(&Some(stage)), "{name}: no {stage:?}");
+        }
+        assert!(
+            !stages.contains(&None),
+            "{name}: some weights have no stage"
+        );
+        let network = Network::new(config.as_ref(), params, Lend::Detached).unwrap();
+        let images = images(config.as_ref(), 2);
+        let numbers = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let look = || network.model.forward(&images, Mode::Eval).unwrap();
+        let before = look();
+        for (weight, var) in network.params.trainable() {
+            let rank = var.rank();
+            if Moving::Decoder
+                .moves(config.as_ref(), weight, rank)
+                .unwrap()
+            {
+                var.set(&(var.as_detached_tensor() * 1.5).unwrap()).unwrap();
+            }
+        }
+        let after = look();
+        assert_eq!(
+            numbers(&before.embedding),
+            numbers(&after.embedding),
+            "{name}"
+        );
+        for (before, after) in before.heads.iter().zip(&after.heads) {
+            assert_ne!(numbers(before), numbers(after), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -102,6 +102,46 @@ fn an_adapted_folder_is_segmented_with_as_the_run_is() {
 }
 
 #[test]
+fn modes_that_are_one_without_batch_norm_are_tried_once() {
+    let folder = folder();
+    let here = folder.path();
+    let auto =
+        "adapt --model plain --config small.toml --steps 3 --mode auto --diameter 40 --json images";
+    run(here, &format!("{auto} --out run"));
+    let text = |name: &str| std::fs::read_to_string(here.join("run").join(name)).unwrap();
+    assert_eq!(text("run.jsonl").matches(r#""kind":"trial""#).count(), 1);
+    assert_eq!(text("config.toml").matches("[[choice.modes]]").count(), 1);
+    assert!(
+        text("manifest.json").contains("one mode is tried: the model has no running statistics")
+    );
+}
+
+#[test]
+fn a_run_does_not_go_on_with_another_model_in_the_same_folder() {
+    let folder = folder();
+    let here = folder.path();
+    let adapt = "adapt --model plain --config small.toml --steps 2 --mode frozen --diameter 40 --json images";
+    run(here, &format!("{adapt} --out run"));
+    let resume = |steps: &str| {
+        let mut command = selfadapt(here);
+        command.args(["adapt", "--resume", "run", "--steps", steps]);
+        command.output().unwrap()
+    };
+    assert!(resume("3").status.success());
+    let manifest = std::fs::read_to_string(here.join("run/manifest.json")).unwrap();
+    let digest = json(&manifest)["weights"]["sha256"].clone();
+    assert_eq!(digest.as_str().map(str::len), Some(64));
+    let thresholds = here.join("plain/thresholds.json");
+    std::fs::write(thresholds, r#"{"prob": 0.6, "nms": 0.3}"#).unwrap();
+    let refused = resume("4");
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        !refused.status.success() && said.contains("put the old file back"),
+        "{said}"
+    );
+}
+
+#[test]
 fn info_tells_what_a_folder_holds() {
     let folder = folder();
     let told = json(&run(folder.path(), "models info plain --json"));

@@ -6,6 +6,7 @@ use crate::adapt::config::{AdaptConfig, BatchNorm};
 use crate::adapt::{AdaptLoop, StepReport};
 use crate::crops::CropSampler;
 use crate::error::{Error, Result};
+use crate::params::ParamSet;
 use crate::run::{Look, Watch, Wish, Workbench};
 use crate::stop::Verdict;
 
@@ -63,6 +64,20 @@ pub enum Decision {
 }
 
 impl Choice {
+    /// Leaves of the modes those that differ on a network: where it has no running statistics, batch norm has no say,
+    /// and of modes that are the same but for it the first is left.
+    pub fn distinct(&mut self, params: &ParamSet) {
+        if params.buffers().next().is_some() {
+            return;
+        }
+        let mut rates: Vec<f64> = Vec::new();
+        self.modes.retain(|mode| {
+            let new = !rates.contains(&mode.learning_rate);
+            rates.push(mode.learning_rate);
+            new
+        });
+    }
+
     /// The sum of the drifts that trials are compared by; `None` where a threshold was crossed, or the trial broke.
     ///
     /// # Errors
@@ -137,6 +152,8 @@ pub fn trial(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::params::Role;
+    use candle_core::{DType, Device, Tensor};
     use std::collections::BTreeMap;
 
     fn choice() -> Choice {
@@ -183,6 +200,33 @@ mod tests {
         assert_eq!(decide(seen(f64::NAN, -1., fine)), Decision::Keep);
         assert_eq!(decide(Trial::Broke("NaN".into())), Decision::Keep);
         assert_eq!(choice().decide(&[]).unwrap(), Decision::Keep);
+    }
+
+    #[test]
+    fn modes_that_differ_in_batch_norm_only_are_one_without_running_statistics() {
+        let mode = |batch_norm, learning_rate| Mode {
+            batch_norm,
+            learning_rate,
+        };
+        let all = vec![
+            mode(BatchNorm::Frozen, 1e-4),
+            mode(BatchNorm::Clean, 1e-4),
+            mode(BatchNorm::Clean, 1e-5),
+        ];
+        let left = |name: &str| {
+            let tensor = Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap();
+            let role = |name: &str| match name {
+                "running_mean" => Role::Buffer,
+                _ => Role::Weight,
+            };
+            let params = ParamSet::new([(name.to_owned(), tensor)], role).unwrap();
+            let mut choice = choice();
+            choice.modes.clone_from(&all);
+            choice.distinct(&params);
+            choice.modes
+        };
+        assert_eq!(left("running_mean"), all);
+        assert_eq!(left("weight"), [all[0], all[2]]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod random_weights;
 pub mod resize;
 pub mod run;
 pub mod schedule;
+pub mod selection;
 pub mod stop;
 pub mod supervise;
 pub mod teacher;

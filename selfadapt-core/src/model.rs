@@ -13,7 +13,7 @@ use crate::head::Head;
 use crate::image::Image;
 use crate::labels::Labels;
 use crate::maps::Prediction;
-use crate::params::Role;
+use crate::params::{Role, Stage};
 use crate::parts::{Block, ImageParts, PreparedParts};
 use crate::perturb::Perturb;
 use crate::supervise::Supervision;
@@ -153,6 +153,12 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
 
     /// What a named parameter is for.
     fn role(&self, name: &str) -> Role;
+
+    /// Where a named weight works; `None` where the model does not say: then its halves cannot move alone.
+    fn stage(&self, name: &str) -> Option<Stage> {
+        let _ = name;
+        None
+    }
 
     /// Builds the network from weights; asks for every one of them by name.
     ///

@@ -28,6 +28,7 @@ pub struct Probe {
 
 impl Probe {
     /// Chooses up to `count` images and a crop of `side` pixels in each, by seed. Blank crops are passed over.
+    /// `degradation` is what the model should withstand ([`crate::model::ModelConfig::perturb`]).
     ///
     /// # Errors
     /// If no image has anything in it, or one cannot be read.
@@ -36,6 +37,7 @@ impl Probe {
         side: usize,
         count: usize,
         seed: u64,
+        degradation: &Perturb,
         device: &Device,
     ) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -64,7 +66,7 @@ impl Probe {
             )));
         }
         let crops = Tensor::stack(&crops, 0)?;
-        let degraded = Perturb::default().apply(&crops, &mut rng)?;
+        let degraded = degradation.apply(&crops, &mut rng)?;
         Ok(Self {
             crops: crops.to_device(device)?,
             degraded: degraded.to_device(device)?,

@@ -21,6 +21,15 @@ pub enum Role {
     Constant,
 }
 
+/// Where in a network a weight works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Stage {
+    /// On the way from the image to the deepest features.
+    Encoder,
+    /// From there to the maps.
+    Decoder,
+}
+
 /// Whether a model that borrows weights can be differentiated by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lend {

@@ -27,7 +27,14 @@ pub struct Perturb {
     pub blur: f64,
     /// Standard deviation of the Gaussian noise, 0 up to this.
     pub noise: f64,
+    /// Whether `offset` and `noise` are in units of the crop's own contrast, four standard deviations of its pixels
+    /// (about 1 where cells fill the range), instead of the image's range: a crop that uses little of the range
+    /// then suffers less.
+    pub relative: bool,
 }
+
+/// Standard deviations of a crop's pixels that make a unit where strengths are relative.
+const CONTRAST: f64 = 4.;
 
 impl Default for Perturb {
     fn default() -> Self {
@@ -38,6 +45,7 @@ impl Default for Perturb {
             offset: 0.2,
             blur: 1.6,
             noise: 0.15,
+            relative: false,
         }
     }
 }
@@ -49,6 +57,7 @@ struct Draw {
     offset: f32,
     sigma: f64,
     noise: f32,
+    relative: bool,
 }
 
 impl Perturb {
@@ -112,6 +121,7 @@ impl Perturb {
             offset: between(-self.offset, self.offset) as f32,
             sigma: between(self.blur.min(0.1), self.blur),
             noise: between(0., self.noise) as f32,
+            relative: self.relative,
         }
     }
 }
@@ -123,14 +133,20 @@ fn degrade(plane: &mut [f32], (height, width): (usize, usize), draw: &Draw, rng:
         return;
     }
     let mean = (plane.iter().map(|&v| f64::from(v)).sum::<f64>() / plane.len() as f64) as f32;
+    let unit = if draw.relative {
+        let squares = plane.iter().map(|&v| f64::from(v - mean).powi(2));
+        (CONTRAST * (squares.sum::<f64>() / plane.len() as f64).sqrt()) as f32
+    } else {
+        1.
+    };
     for value in plane.iter_mut() {
-        *value = ((*value - mean) * draw.contrast + mean) * draw.gain + draw.offset;
+        *value = ((*value - mean) * draw.contrast + mean) * draw.gain + draw.offset * unit;
     }
     blur(plane, (height, width), draw.sigma);
     if draw.noise > 0. {
         for value in plane.iter_mut() {
             let normal: f32 = StandardNormal.sample(rng);
-            *value += draw.noise * normal;
+            *value += draw.noise * unit * normal;
         }
     }
 }
@@ -249,6 +265,7 @@ mod tests {
             offset: 0.,
             blur: 0.,
             noise: 0.,
+            relative: false,
         };
         let out = run(still, 1);
         let before = numbers(&crops());
@@ -262,6 +279,30 @@ mod tests {
                 1
             ),
             before
+        );
+    }
+
+    #[test]
+    fn relative_strengths_follow_the_contrast_of_the_crop() {
+        let relative = Perturb {
+            contrast: 0.,
+            gain: 0.,
+            blur: 0.,
+            relative: true,
+            ..Perturb::default()
+        };
+        let moved = |scale: f64| -> Vec<f32> {
+            let images = (crops() * scale).unwrap();
+            let mut rng = ChaCha8Rng::seed_from_u64(4);
+            let out = relative.apply(&images, &mut rng).unwrap();
+            numbers(&(out - images).unwrap())
+        };
+        let (full, tenth) = (moved(1.), moved(0.1));
+        assert!(full.iter().any(|v| v.abs() > 0.05));
+        assert!(
+            full.iter()
+                .zip(&tenth)
+                .all(|(a, b)| (a * 0.1 - b).abs() < 1e-5)
         );
     }
 

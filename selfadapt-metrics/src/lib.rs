@@ -16,6 +16,7 @@ pub mod instability;
 pub mod instance_count;
 pub mod instance_size;
 pub mod matching;
+mod mean_change;
 pub mod mean_confidence;
 pub mod new_instances;
 pub mod source_distance;

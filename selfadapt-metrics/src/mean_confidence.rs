@@ -4,6 +4,8 @@
 use selfadapt_core::stop::{Reading, StopCriterion};
 use serde::{Deserialize, Serialize};
 
+use crate::mean_change::mean_change;
+
 /// The change of the winning class's mean probability, in `[-0.5, 0.5]`; positive for a surer model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -19,7 +21,7 @@ impl StopCriterion for MeanConfidence {
     }
 
     fn drift(&self, initial: &Reading, now: &Reading) -> f64 {
-        mean(&now.confidence) - mean(&initial.confidence)
+        mean_change(&initial.confidence, &now.confidence)
     }
 
     fn threshold(&self) -> Option<f64> {
@@ -27,25 +29,18 @@ impl StopCriterion for MeanConfidence {
     }
 }
 
-/// The mean over images; NaN if there is none.
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn is_the_change_of_the_mean_over_images() {
-        let reading = |confidence: &[f64]| Reading {
-            confidence: confidence.to_vec(),
+    fn reads_the_confidence() {
+        let reading = |confidence: f64| Reading {
+            confidence: vec![confidence],
             ..Reading::default()
         };
         let criterion = MeanConfidence::default();
-        let initial = reading(&[0.5, 0.75]);
-        assert_eq!(criterion.drift(&initial, &reading(&[0.75, 1.0])), 0.25);
-        assert_eq!(criterion.drift(&initial, &initial), 0.0);
+        assert_eq!(criterion.drift(&reading(0.5), &reading(0.75)), 0.25);
         assert_eq!(criterion.threshold(), None);
     }
 }

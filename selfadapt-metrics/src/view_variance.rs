@@ -4,6 +4,8 @@
 use selfadapt_core::stop::{Reading, StopCriterion};
 use serde::{Deserialize, Serialize};
 
+use crate::mean_change::mean_change;
+
 /// The change of the mean standard deviation over views of all regression targets; positive for a model
 /// that contradicts itself more.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,7 +22,7 @@ impl StopCriterion for ViewVariance {
     }
 
     fn drift(&self, initial: &Reading, now: &Reading) -> f64 {
-        mean(&now.spread) - mean(&initial.spread)
+        mean_change(&initial.spread, &now.spread)
     }
 
     fn threshold(&self) -> Option<f64> {
@@ -28,25 +30,18 @@ impl StopCriterion for ViewVariance {
     }
 }
 
-/// The mean over images; NaN if there is none.
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn is_the_change_of_the_mean_over_images() {
-        let reading = |spread: &[f64]| Reading {
-            spread: spread.to_vec(),
+    fn reads_the_spread() {
+        let reading = |spread: f64| Reading {
+            spread: vec![spread],
             ..Reading::default()
         };
         let criterion = ViewVariance::default();
-        let initial = reading(&[0.5, 0.75]);
-        assert_eq!(criterion.drift(&initial, &reading(&[0.75, 1.0])), 0.25);
-        assert_eq!(criterion.drift(&initial, &initial), 0.0);
+        assert_eq!(criterion.drift(&reading(0.5), &reading(0.75)), 0.25);
         assert_eq!(criterion.threshold(), None);
     }
 }

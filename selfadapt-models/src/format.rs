@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::model::ModelConfig;
 use selfadapt_core::params::{Lend, ParamSet};
-use sha2::{Digest, Sha256};
 
-use crate::run_folder;
 use crate::weights::{Layout, Weights, safetensors, torch};
+use crate::{digest, run_folder};
 
 /// How one model's files are recognised, opened and written.
 ///
@@ -89,9 +88,9 @@ pub struct Provenance {
     pub format: String,
     /// The file that held the weights, or the folder where a model is a folder.
     pub path: PathBuf,
-    /// SHA-256 of the weights file in lower-case hexadecimal; empty for a folder.
+    /// SHA-256 of the weights file, or of the folder's files ([`digest::of`]), in lower-case hexadecimal.
     pub sha256: String,
-    /// Size of the weights file in bytes; 0 for a folder.
+    /// Size of the weights file, or of the folder's files, in bytes.
     pub bytes: u64,
     /// Order of names in the weights file.
     pub layout: Layout,
@@ -181,11 +180,7 @@ pub(crate) fn loaded(
     params
         .lend(Lend::Detached, |weights| config.build(weights))
         .map_err(|error| Error::read(path, error))?;
-    let (sha256, bytes) = if path.is_dir() {
-        (String::new(), 0)
-    } else {
-        digest(path).map_err(|error| Error::read(path, error))?
-    };
+    let (sha256, bytes) = digest::of(path).map_err(|error| Error::read(path, error))?;
     let layout = match &candidate.contents {
         Contents::Tensors(weights) => weights.layout.clone(),
         _ => Layout::default(),
@@ -201,29 +196,6 @@ pub(crate) fn loaded(
             layout,
         },
     })
-}
-
-/// SHA-256 in hexadecimal, and length, of a file.
-fn digest(path: &Path) -> std::io::Result<(String, u64)> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    let mut bytes = 0;
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            n => {
-                hasher.update(buffer.get(..n).unwrap_or_default());
-                bytes += n as u64;
-            }
-        }
-    }
-    let hexadecimal = hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok((hexadecimal, bytes))
 }
 
 /// Looks at what lies at `path`; a torch or safetensors file is read whole.

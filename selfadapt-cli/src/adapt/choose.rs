@@ -23,6 +23,10 @@ pub enum Start {
     Over(Outcome),
 }
 
+/// Why there is one trial: see [`choice::Choice::distinct`].
+const ONE_MODE: &str =
+    "one mode is tried: the model has no running statistics, in which modes would differ";
+
 /// Tries every mode of `config.choice` and decides; the record and `notes` get the evidence.
 ///
 /// # Errors
@@ -35,6 +39,9 @@ pub fn choose(
     notes: &mut Vec<String>,
 ) -> Result<Start> {
     let choice = &config.choice;
+    if choice.modes.len() == 1 && pretrained.buffers().next().is_none() {
+        notes.push(ONE_MODE.to_owned());
+    }
     let (mut trials, mut loops, mut times) = (Vec::new(), Vec::new(), Vec::new());
     for mode in &choice.modes {
         let began = Instant::now();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io::atomic;
+use selfadapt_models::digest::hexadecimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -147,15 +148,10 @@ impl Fingerprint {
                 .map_err(failed)?;
             pass(&mut file, WHOLE / 2).map_err(failed)?;
         }
-        let sha256 = hasher
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
         Ok(Self {
             path: path.to_owned(),
             bytes,
-            sha256,
+            sha256: hexadecimal(&hasher.finalize()),
         })
     }
 }

@@ -22,10 +22,8 @@ mod verdict;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
 use selfadapt_core::adapt::AdaptLoop;
 use selfadapt_core::crops::Cached;
-use selfadapt_core::monitor::Probe;
 use selfadapt_core::run::{self, Workbench};
 
 use crate::failure::{Failure, Outcome};
@@ -148,7 +146,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let paths = files.paths().to_vec();
     let source = Cached::new(files, config.cache_mib << 20);
     let (watch, adapt) = (&config.watch, &config.adapt);
-    let probe = Probe::choose(&source, adapt.crop, watch.crops, adapt.seed, &Device::Cpu)?;
+    let probe = config.probe(&source)?;
     let decoder = config.model.decoder_at(1.);
 
     let base = AdaptLoop::new(config.model.as_ref(), &loaded.params, adapt)?;

@@ -2,12 +2,10 @@
 
 use std::time::Instant;
 
-use candle_core::Device;
 use selfadapt_core::adapt::AdaptLoop;
 use selfadapt_core::crops::{Cached, CropSampler};
 use selfadapt_core::io;
 use selfadapt_core::model::Sizing;
-use selfadapt_core::monitor::Probe;
 use selfadapt_core::params::ParamSet;
 use selfadapt_models::format::Provenance;
 use serde::Serialize;
@@ -73,7 +71,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let files = Files::new(found.images, config.model.as_ref(), scale);
     let source = Cached::new(files, config.cache_mib << 20);
     let (watch, adapt) = (&config.watch, &config.adapt);
-    let probe = Probe::choose(&source, adapt.crop, watch.crops, adapt.seed, &Device::Cpu)?;
+    let probe = config.probe(&source)?;
     let settings = config
         .choice
         .modes

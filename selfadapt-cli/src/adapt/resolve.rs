@@ -158,6 +158,7 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
         config = config.overlaid(over).map_err(|e| Error::read(path, e))?;
     }
     apply(args, &mut config)?;
+    config.choice.distinct(&loaded.params);
     if !args.inputs.is_empty() {
         config.inputs.clone_from(&args.inputs);
     }

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
 use clap::ValueEnum;
 use selfadapt_core::adapt::config::{AdaptConfig, BatchNorm};
 use selfadapt_core::choice::{Choice, Mode};
+use selfadapt_core::crops::ImageSource;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::gate::GateConfig;
 use selfadapt_core::model::{ModelConfig, Sizing};
+use selfadapt_core::monitor::Probe;
 use selfadapt_core::objective::{L2sp, Objective};
 use selfadapt_core::perturb::Perturb;
 use selfadapt_core::run::{Deliver, Watch};
@@ -133,6 +136,21 @@ impl RunConfig {
     /// If a value has no form in TOML.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|e| Error::Setting(format!("config.toml: {e}")))
+    }
+
+    /// The validation crops of the run, the same each time.
+    ///
+    /// # Errors
+    /// As [`Probe::choose`].
+    pub fn probe(&self, source: &dyn ImageSource) -> Result<Probe> {
+        Probe::choose(
+            source,
+            self.adapt.crop,
+            self.watch.crops,
+            self.adapt.seed,
+            &self.model.perturb(),
+            &Device::Cpu,
+        )
     }
 
     /// The criteria that may stop the run, by name, and what each allows.

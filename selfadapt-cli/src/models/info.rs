@@ -57,9 +57,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     }
     println!("path      {}", from.path.display());
     println!("model     {}", from.format);
-    if from.bytes > 0 {
-        println!("file      {} bytes, sha256 {}", from.bytes, from.sha256);
-    }
+    println!("file      {} bytes, sha256 {}", from.bytes, from.sha256);
     if let Some(path) = size_model {
         println!("size      {}", path.display());
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use md5::Md5;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io::atomic;
+use selfadapt_models::digest::hexadecimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -107,13 +108,9 @@ pub fn digests(path: &Path) -> Result<Digests> {
     }
     Ok(Digests {
         bytes,
-        sha256: hex(&sha256.finalize()),
-        md5: hex(&md5.finalize()),
+        sha256: hexadecimal(&sha256.finalize()),
+        md5: hexadecimal(&md5.finalize()),
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use ndarray::Array3;
 use selfadapt_core::crops::{Cached, ImageSource};
 use selfadapt_core::error::{Error, Result};
@@ -11,7 +11,6 @@ use selfadapt_core::io::outlines::outlines;
 use selfadapt_core::labels::Labels;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::Mode;
-use selfadapt_core::monitor::Probe;
 use selfadapt_core::network::Network;
 use selfadapt_core::params::Lend;
 use selfadapt_metrics::changes::{Changes, Counts};
@@ -108,8 +107,7 @@ pub fn gather(folder: &RunFolder) -> Result<Gathered> {
     let files = Files::new(paths, config.model.as_ref(), scale);
     let source = Cached::new(files, config.cache_mib << 20);
     // The crops that the criteria looked at: chosen by seed, so chosen again.
-    let (adapt, count) = (&config.adapt, config.watch.crops);
-    let probe = Probe::choose(&source, adapt.crop, count, adapt.seed, &Device::Cpu)?;
+    let probe = config.probe(&source)?;
     let shown = probe.images().len().min(CROPS);
     let tensor = probe.crops().narrow(0, 0, shown)?;
     let crops = (0..shown)
@@ -121,7 +119,7 @@ pub fn gather(folder: &RunFolder) -> Result<Gathered> {
             Ok(Crop {
                 name,
                 picture: picture::address(pixels(&tensor.get(index)?)?.view())?,
-                side: adapt.crop,
+                side: config.adapt.crop,
             })
         })
         .collect::<Result<Vec<_>>>()?;

@@ -6,8 +6,10 @@ use crate::error::{Error, Result};
 use crate::gate::GateConfig;
 use crate::model::ModelConfig;
 use crate::objective::Objective;
+use crate::params::Stage;
 use crate::perturb::Perturb;
 use crate::schedule::Schedule;
+use crate::selection::Selection;
 
 /// Which statistics the student's batch norm uses while it learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,32 @@ pub enum Moving {
     All,
     /// Those that scale and shift channels: weights of one axis (norms' affines, biases). Shapes of filters stay.
     Channels,
+    /// Those from the image to the deepest features ([`ModelConfig::stage`]).
+    Encoder,
+    /// Those from there to the maps.
+    Decoder,
+}
+
+impl Moving {
+    /// Whether a weight of `rank` axes by this name moves.
+    ///
+    /// # Errors
+    /// If the model does not say where its weights work and that is what decides.
+    pub fn moves(self, model: &dyn ModelConfig, name: &str, rank: usize) -> Result<bool> {
+        let wanted = match self {
+            Self::All => return Ok(true),
+            Self::Channels => return Ok(rank == 1),
+            Self::Encoder => Stage::Encoder,
+            Self::Decoder => Stage::Decoder,
+        };
+        let stage = model.stage(name).ok_or_else(|| {
+            Error::Setting(format!(
+                "adapt.moving: expected a model that tells its encoder from its decoder, found one that does \
+                 not for {name}; \"all\" and \"channels\" work with every model"
+            ))
+        })?;
+        Ok(stage == wanted)
+    }
 }
 
 /// Settings of a run's steps; everything that a step's result depends on beside weights and crops.
@@ -67,6 +95,8 @@ pub struct AdaptConfig {
     pub objective: Objective,
     /// The confidence gate.
     pub gate: GateConfig,
+    /// Which crops teach.
+    pub selection: Selection,
     /// Strong augmentation.
     pub perturb: Perturb,
 }
@@ -88,6 +118,7 @@ impl Default for AdaptConfig {
             moving: Moving::All,
             objective: Objective::default(),
             gate: GateConfig::default(),
+            selection: Selection::default(),
             perturb: Perturb::default(),
         }
     }
@@ -143,6 +174,7 @@ impl AdaptConfig {
         if !(0. ..=1.).contains(&self.warm_up) {
             return wrong("warm_up", "0 to 1", self.warm_up);
         }
+        self.selection.check()?;
         self.perturb.check()
     }
 }

@@ -5,7 +5,6 @@ use candle_core::{Tensor, Var};
 use selfadapt_kernels::adamw::{Settings, gradient_norm};
 
 use super::AdaptLoop;
-use super::config::Moving;
 use crate::error::{Error, Result};
 
 /// What a descent found on its way.
@@ -40,7 +39,7 @@ impl AdaptLoop {
                     "{name}: missing from the pretrained weights"
                 )));
             };
-            if self.config.moving == Moving::Channels && weight.rank() != 1 {
+            if !self.moving.contains(name) {
                 continue;
             }
             // A weight that took no part in this step's loss does not move.

@@ -4,6 +4,7 @@ pub mod config;
 mod descent;
 mod state;
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use candle_core::Tensor;
@@ -60,6 +61,8 @@ pub struct AdaptLoop {
     pub teacher: Teacher,
     /// The pretrained weights.
     pub anchor: ParamSet,
+    /// Names of the weights that learning moves.
+    moving: BTreeSet<String>,
     gate: ConfidenceGate,
     optimizer: AdamW,
     rng: ChaCha8Rng,
@@ -91,10 +94,17 @@ impl AdaptLoop {
         }
         let gate = ConfidenceGate::new(config.gate, student.model.heads())?;
         let student_still = Network::new(model, student.params.clone(), Lend::Detached)?;
+        let mut moving = BTreeSet::new();
+        for (name, weight) in student.params.trainable() {
+            if config.moving.moves(model, name, weight.rank())? {
+                moving.insert(name.to_owned());
+            }
+        }
         Ok(Self {
             config: *config,
             student_still,
             anchor: pretrained.fork()?,
+            moving,
             gate,
             optimizer: AdamW::default(),
             rng: ChaCha8Rng::seed_from_u64(config.seed),
@@ -140,6 +150,7 @@ impl AdaptLoop {
         let pseudo = self.teacher.label(images)?;
         self.refuse_what_is_no_number(&pseudo)?;
         let masks = self.gate.admit(self.student.model.heads(), &pseudo)?;
+        let masks = self.config.selection.choose(&pseudo, masks)?;
         let strong = self.config.perturb.apply(images, &mut self.rng)?;
         let (objective, heads) = (self.config.objective, self.student.model.heads());
         let (mut loss, mut parts) = (f64::NAN, LossParts::default());

@@ -21,7 +21,7 @@ use selfadapt_core::image::Image;
 use selfadapt_core::model::{
     InputSpec, InstanceDecoder, ModelConfig, SegmentationModel, Sizing, Window,
 };
-use selfadapt_core::params::Role;
+use selfadapt_core::params::{Role, Stage};
 use selfadapt_core::parts::{ImageParts, PreparedParts};
 use selfadapt_core::supervise::Supervision;
 use serde::{Deserialize, Serialize};
@@ -189,6 +189,14 @@ impl ModelConfig for CellposeConfig {
 
     fn role(&self, name: &str) -> Role {
         Self::role(name)
+    }
+
+    fn stage(&self, name: &str) -> Option<Stage> {
+        Some(if name.starts_with("downsample.") {
+            Stage::Encoder
+        } else {
+            Stage::Decoder
+        })
     }
 
     fn build(&self, weights: VarBuilder) -> Result<Box<dyn SegmentationModel>> {

@@ -15,7 +15,7 @@ use selfadapt_core::image::Image;
 use selfadapt_core::model::{
     InputSpec, InstanceDecoder, ModelConfig, SegmentationModel, Sizing, Window,
 };
-use selfadapt_core::params::Role;
+use selfadapt_core::params::{Role, Stage};
 use serde::{Deserialize, Serialize};
 
 use decode::{Compartment, MesmerDecoder};
@@ -211,6 +211,17 @@ impl ModelConfig for MesmerConfig {
 
     fn role(&self, name: &str) -> Role {
         Self::role(name)
+    }
+
+    fn stage(&self, name: &str) -> Option<Stage> {
+        // What reduces the backbone's maps, the pyramid, and the heads; the rest is the backbone.
+        let decoder =
+            name.contains("_reduced") || name.contains("semantic") || name.starts_with("P3");
+        Some(if decoder {
+            Stage::Decoder
+        } else {
+            Stage::Encoder
+        })
     }
 
     fn build(&self, weights: VarBuilder) -> Result<Box<dyn SegmentationModel>> {

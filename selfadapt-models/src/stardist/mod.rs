@@ -20,7 +20,7 @@ use selfadapt_core::image::Image;
 use selfadapt_core::model::{
     InputSpec, InstanceDecoder, ModelConfig, SegmentationModel, Sizing, Window,
 };
-use selfadapt_core::params::Role;
+use selfadapt_core::params::{Role, Stage};
 use selfadapt_core::perturb::Perturb;
 use serde::{Deserialize, Serialize};
 
@@ -277,6 +277,16 @@ impl ModelConfig for StarDistConfig {
 
     fn role(&self, name: &str) -> Role {
         Self::role(name)
+    }
+
+    fn stage(&self, name: &str) -> Option<Stage> {
+        let decoder = ["up_level_", "features", "prob", "dist"];
+        let layer = name.strip_prefix(&self.unet_prefix).unwrap_or(name);
+        Some(if decoder.iter().any(|part| layer.starts_with(part)) {
+            Stage::Decoder
+        } else {
+            Stage::Encoder
+        })
     }
 
     fn build(&self, weights: VarBuilder) -> Result<Box<dyn SegmentationModel>> {
