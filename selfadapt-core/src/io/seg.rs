@@ -151,7 +151,7 @@ pub fn read_masks(path: impl AsRef<Path>) -> Result<Labels> {
             "expected a dict with the key 'masks' as Cellpose saves it, found none; save it anew in Cellpose",
         )?;
         let array = pickle.array(masks)?;
-        let data = array.dtype.decode(array.data, array.endian).collect();
+        let data = array.dtype.decode(&array.data, array.endian).collect();
         from_shape(&array.shape, array.fortran_order, data)
     };
     read().map_err(|reason| Error::read(path, reason))

@@ -168,7 +168,7 @@ impl<'a> Items<'a> {
                             return Err("expected rows one after the other, found columns".into());
                         }
                         Ok(Item {
-                            values: array.dtype.decode(array.data, array.endian).collect(),
+                            values: array.dtype.decode(&array.data, array.endian).collect(),
                             shape: array.shape,
                         })
                     })

@@ -106,7 +106,7 @@ mod tests {
         let archive = archive();
         assert_eq!(
             archive.names(),
-            ["meta", "numbers", "ragged", "tissue_list"]
+            ["meta", "numbers", "protocol2", "ragged", "tissue_list"]
         );
         let (shape, tissues) = archive.texts("tissue_list").unwrap();
         assert_eq!(
@@ -137,16 +137,12 @@ mod tests {
             items.read(1)
         });
         assert!(back.unwrap_err().contains("no item 1"));
-        let ragged = archive
-            .with("ragged", |items| Ok([items.read(0)?, items.read(1)?]))
-            .unwrap();
-        assert_eq!(
-            (&ragged[0].shape[..], ragged[0].values[11]),
-            (&[3, 4][..], 11.)
-        );
-        assert_eq!(
-            (&ragged[1].shape[..], ragged[1].values[9]),
-            (&[2, 5][..], 2700.)
-        );
+        for name in ["ragged", "protocol2"] {
+            let [first, second] = archive
+                .with(name, |items| Ok([items.read(0)?, items.read(1)?]))
+                .unwrap();
+            assert_eq!((&first.shape[..], first.values[11]), (&[3, 4][..], 11.));
+            assert_eq!((&second.shape[..], second.values[9]), (&[2, 5][..], 2700.));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Reads a pickle into a tree of values; calls in it are recorded, never made.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::super::npy::number_type;
@@ -46,7 +47,7 @@ pub(crate) struct PickledArray<'a> {
     pub dtype: Dtype,
     pub endian: Endian,
     pub fortran_order: bool,
-    pub data: &'a [u8],
+    pub data: Cow<'a, [u8]>,
 }
 
 impl<'a> Pickle<'a> {
@@ -128,10 +129,9 @@ impl<'a> Pickle<'a> {
             .dtype(state[2])
             .ok_or("an array of unknown number type")?;
         let fortran_order = matches!(self.value(state[3]), Value::Bool(true) | Value::Int(1));
-        let Value::Bytes(range) = self.value(state[4]) else {
-            return Err("expected an array of numbers, found one of objects".to_owned());
-        };
-        let data = self.bytes.get(range.clone()).unwrap_or(&[]);
+        let data = self
+            .bytes(state[4])
+            .ok_or("expected an array of numbers, found one of objects")?;
         let expected = shape
             .iter()
             .try_fold(dtype.size(), |product, &size| product.checked_mul(size))
@@ -149,6 +149,34 @@ impl<'a> Pickle<'a> {
             fortran_order,
             data,
         })
+    }
+
+    /// Bytes as they are, or in a text whose characters stand for one each, as protocol 2 has to write them.
+    fn bytes(&self, id: Id) -> Option<Cow<'a, [u8]>> {
+        let (callable, arguments) = match self.value(id) {
+            Value::Bytes(range) => return self.bytes.get(range.clone()).map(Cow::Borrowed),
+            Value::Object {
+                callable,
+                arguments,
+                state: None,
+            } => (self.value(*callable), self.value(*arguments)),
+            _ => return None,
+        };
+        match (callable, arguments) {
+            (Value::Global(name), Value::Tuple(arguments)) if name == "_codecs encode" => {
+                let &[text, coding] = arguments.as_slice() else {
+                    return None;
+                };
+                match (self.value(text), self.value(coding)) {
+                    (Value::Text(text), Value::Text(coding)) if coding == "latin1" => {
+                        let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).ok());
+                        bytes.collect::<Option<Vec<u8>>>().map(Cow::Owned)
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
     }
 
     fn shape(&self, id: Id) -> Option<Vec<usize>> {
