@@ -17,6 +17,7 @@ mod cli_models;
 mod cli_reliability;
 mod cli_report;
 mod cli_segment;
+mod cli_tables;
 #[cfg(unix)]
 mod cli_torture;
 mod cli_train;

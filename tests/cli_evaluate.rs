@@ -1,7 +1,8 @@
 //! `selfadapt evaluate`: its table, its JSON, its messages.
 
-use ndarray::Array2;
+use ndarray::{Array2, Array3};
 use selfadapt_core::io::outputs::{write_masks_png, write_masks_tif};
+use selfadapt_core::io::tiff;
 use selfadapt_core::labels::Labels;
 use serde_json::Value;
 
@@ -107,4 +108,54 @@ fn says_why_there_is_nothing_to_evaluate() {
     ] {
         assert_told!(name, told(folder.path(), &arguments));
     }
+}
+
+#[test]
+fn pairs_are_drawn_on_their_images() {
+    let folder = folder();
+    let here = folder.path();
+    let arguments = [
+        "evaluate",
+        "--pred",
+        "pred",
+        "--truth",
+        "truth",
+        "--pictures",
+        "drawn",
+    ];
+    let without = told(here, &arguments);
+    assert!(
+        without.starts_with("exit code 2") && without.contains("--pictures: no images to draw on"),
+        "{without}"
+    );
+    for stem in ["same", "shifted"] {
+        let image = Array3::from_shape_fn((1, 6, 36), |(_, _, x)| x as u8);
+        tiff::write(here.join(format!("truth/{stem}.tif")), image.view()).unwrap();
+    }
+    let told = told(here, &arguments);
+    // One pair has no image: it is told and not counted.
+    assert!(
+        told.starts_with("exit code 1") && told.contains("expected the image empty.tif"),
+        "{told}"
+    );
+    let picture = |name: &str| {
+        image::open(here.join("drawn").join(name))
+            .unwrap()
+            .to_rgb8()
+    };
+    let plain = picture("same_image.png");
+    assert_eq!(plain.dimensions(), (36, 6));
+    assert!(plain.pixels().all(|pixel| pixel.0[0] == pixel.0[2]));
+    let coloured = |picture: &image::RgbImage| {
+        let pixels = picture.pixels().enumerate();
+        let coloured = pixels.filter(|(_, pixel)| pixel.0[0] != pixel.0[2]);
+        coloured.map(|(at, _)| at).collect::<Vec<_>>()
+    };
+    // The same outlines in two colours; those of shifted masks lie elsewhere.
+    let (found, there) = (picture("same_pred.png"), picture("same_truth.png"));
+    assert!(!coloured(&found).is_empty());
+    assert_eq!(coloured(&found), coloured(&there));
+    assert_ne!(found, there);
+    let (found, there) = (picture("shifted_pred.png"), picture("shifted_truth.png"));
+    assert_ne!(coloured(&found), coloured(&there));
 }

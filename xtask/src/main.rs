@@ -41,6 +41,8 @@ enum Task {
     Table2(tables::PaperArgs),
     /// The paper's Figure 2: criteria and the true score along the runs
     Figure2(tables::PaperArgs),
+    /// The paper's Figure 3: the first scored images before and after adaptation
+    Figure3(tables::PaperArgs),
     /// Our tables: three real shifts, and the ablations on one of them
     Tables(tables::OursArgs),
     /// The house rules that no lint knows.
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Task::Table1(args) => tables::run_paper(tables::Part::Table1, &args),
         Task::Table2(args) => tables::run_paper(tables::Part::Table2, &args),
         Task::Figure2(args) => tables::run_paper(tables::Part::Figure2, &args),
+        Task::Figure3(args) => tables::run_paper(tables::Part::Figure3, &args),
         Task::Tables(args) => tables::run_ours(&args),
         Task::Tidy => tidy::run(),
         Task::Interop(args) => interop::run(args),

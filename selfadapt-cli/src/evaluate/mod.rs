@@ -1,6 +1,7 @@
 //! `selfadapt evaluate`: segmentations against ground truth.
 
 mod pairs;
+mod pictures;
 mod scores;
 mod table;
 
@@ -11,6 +12,7 @@ use serde_json::json;
 
 use crate::console;
 use crate::failure::{Failure, Outcome};
+use pictures::Pictures;
 
 /// Score segmentations against ground truth
 ///
@@ -35,15 +37,26 @@ pub struct Args {
     /// Also write all scores to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Also draw each pair as pictures into this folder: the image of <stem>_masks beside the ground truth,
+    /// alone and with the outlines of prediction and ground truth
+    #[arg(long, value_name = "DIR")]
+    pictures: Option<PathBuf>,
 }
 
 pub fn run(args: Args) -> Result<Outcome, Failure> {
     let found = pairs::find(&args.pred, &args.truth)?;
+    let pictures = args.pictures.as_deref();
+    let pictures = pictures
+        .map(|folder| Pictures::new(folder, &args.truth))
+        .transpose()?;
     let bar = console::bar(found.pairs.len(), "evaluating");
     let mut images = Vec::new();
     let mut failed = Vec::new();
     for pair in &found.pairs {
-        match scores::of_pair(pair, &args.thresholds.0) {
+        let drawn = pictures
+            .as_ref()
+            .map_or(Ok(()), |pictures| pictures.write(pair));
+        match drawn.and_then(|()| scores::of_pair(pair, &args.thresholds.0)) {
             Ok(scores) => images.push(scores),
             Err(reason) => failed.push((pair.stem.clone(), reason.to_string())),
         }

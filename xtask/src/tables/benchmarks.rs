@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::domain::{Domain, Tuned};
 use super::scale::Scale;
 use crate::experiment::folders::{make, put, stems, write};
@@ -145,12 +147,8 @@ impl Benchmark {
         limit: usize,
     ) -> Outcome<PathBuf> {
         let to = folder.join("data").join(split);
-        // Written last.
-        if to.join("dataset.json").is_file() {
+        if is_complete(&to) {
             return Ok(to);
-        }
-        if to.exists() {
-            std::fs::remove_dir_all(&to).map_err(|e| format!("{}: {e}", to.display()))?;
         }
         println!("{}: reading the {split} split", self.title);
         let mut arguments: Vec<OsString> = vec!["dataset".into(), from.into()];
@@ -182,6 +180,13 @@ fn checkpoint(weights: &Path, name: &str) -> Outcome<PathBuf> {
     })
 }
 
+/// Whether `selfadapt dataset` came to its end; an interrupted one goes on when it is given again.
+fn is_complete(to: &Path) -> bool {
+    let manifest = std::fs::read_to_string(to.join("dataset.json"));
+    let manifest = manifest.map(|text| serde_json::from_str::<Value>(&text));
+    matches!(manifest, Ok(Ok(manifest)) if manifest["complete"] == true)
+}
+
 /// Puts images, and with `labels` theirs, into one folder.
 fn lay_out(from: &Path, to: &Path, labels: bool) -> Outcome {
     let complete = to.with_extension("complete");
@@ -194,7 +199,7 @@ fn lay_out(from: &Path, to: &Path, labels: bool) -> Outcome {
         put(&from.join("images").join(&file), &to.join(&file))?;
         if labels {
             let masks = format!("{stem}_masks.tif");
-            put(&from.join("labels").join(&file), &to.join(masks))?;
+            put(&from.join("labels").join(&masks), &to.join(masks))?;
         }
     }
     write(&complete, "")

@@ -56,6 +56,8 @@ pub enum Part {
     Table2,
     /// Criteria along the runs.
     Figure2,
+    /// Images before and after adaptation.
+    Figure3,
 }
 
 /// From which model an adaptation starts.
@@ -118,7 +120,7 @@ impl Domain {
                 let without = |ablation| self.adaptation(plan, Start::Base, Some(ablation), seed);
                 jobs.extend(ABLATIONS.iter().map(without));
             }
-            Part::Figure2 => {}
+            Part::Figure2 | Part::Figure3 => {}
         }
         jobs
     }

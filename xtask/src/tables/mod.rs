@@ -4,6 +4,7 @@
 mod benchmarks;
 mod domain;
 mod figure2;
+mod figure3;
 mod numbers;
 mod pages;
 mod paper;
@@ -86,30 +87,30 @@ impl Common {
         Ok((self.which.program()?, self.wish.scale()?))
     }
 
-    /// Does the runs of a plan; with `--ready` none, and the plan is then that of the seeds that are there.
-    fn complete<'a>(
-        &self,
-        program: &Program,
-        plan: Plan<'a>,
-        parts: &[(Part, &[Domain])],
-    ) -> Outcome<Plan<'a>> {
-        if !self.ready {
-            run_all(program, &plan.jobs(parts))?;
-            return Ok(plan);
+    /// Does the runs of a plan, unless only what is there was asked for.
+    fn complete(&self, program: &Program, plan: &Plan, parts: &[(Part, &[Domain])]) -> Outcome {
+        if self.ready {
+            return Ok(());
         }
+        run_all(program, &plan.jobs(parts))
+    }
+
+    /// The plan of those seeds whose runs for a part are all there.
+    fn there<'a>(&self, plan: Plan<'a>, part: Part, domains: &[Domain]) -> Outcome<Plan<'a>> {
         let whole = |seeds: &u64| {
-            let mut jobs = Plan {
+            let plan = Plan {
                 seeds: *seeds,
                 ..plan
-            }
-            .jobs(parts)
-            .into_iter();
-            jobs.all(|job| job.is_finished())
+            };
+            let jobs = plan.jobs(&[(part, domains)]);
+            jobs.iter().all(|job| job.is_finished())
         };
         let seeds = (1..=self.seeds).take_while(whole).last();
         let seeds = seeds.ok_or_else(|| {
-            let out = self.out.display();
-            format!("{out}: the runs of seed 0 are not all there yet; leave out --ready to do them")
+            format!(
+                "{part:?}: the runs of seed 0 are not all there yet in {}; leave out --ready to do them",
+                self.out.display()
+            )
         })?;
         Ok(Plan { seeds, ..plan })
     }
@@ -131,7 +132,8 @@ pub fn run_paper(part: Part, args: &PaperArgs) -> Outcome {
         scale: &scale,
         seeds: common.seeds,
     };
-    let plan = common.complete(&program, plan, &[(part, &all)])?;
+    common.complete(&program, &plan, &[(part, &all)])?;
+    let plan = common.there(plan, part, &all)?;
     let pages = Pages {
         plan: &plan,
         to: &common.out.join("results"),
@@ -140,6 +142,10 @@ pub fn run_paper(part: Part, args: &PaperArgs) -> Outcome {
         Part::Table1 => pages.table1("table1", TABLE1, &all, Some(&Paper::table1()?)),
         Part::Table2 => pages.table2("table2", TABLE2, &all, Some(&Paper::table2()?)),
         Part::Figure2 => pages.figure2("figure2", FIGURE2, &all),
+        Part::Figure3 => {
+            let work = common.out.join("figure3");
+            pages.figure3("figure3", &program, &all, &work)
+        }
     }
 }
 
@@ -159,13 +165,40 @@ pub fn run_ours(args: &OursArgs) -> Outcome {
     };
     let ablated: &[Domain] = all.get(..1).unwrap_or_default();
     let parts = [(Part::Table1, all.as_slice()), (Part::Table2, ablated)];
-    let plan = common.complete(&program, plan, &parts)?;
+    common.complete(&program, &plan, &parts)?;
     let results = common.out.join("results");
-    for to in [Some(&results), args.docs.as_ref()].into_iter().flatten() {
-        let pages = Pages { plan: &plan, to };
-        pages.table1("shifts", SHIFTS, &all, None)?;
-        pages.table2("ablations", ABLATIONS, ablated, None)?;
-        pages.figure2("criteria", CRITERIA, &all)?;
+    let (mut written, mut missing) = (0, Vec::new());
+    for part in [Part::Table1, Part::Table2, Part::Figure2, Part::Figure3] {
+        let domains = if part == Part::Table2 { ablated } else { &all };
+        let plan = match common.there(plan, part, domains) {
+            Ok(plan) => plan,
+            Err(reason) => {
+                missing.push(reason);
+                continue;
+            }
+        };
+        // Figure 3 holds images that are not ours to pass on: it never goes with the pages.
+        let docs = args.docs.as_ref().filter(|_| part != Part::Figure3);
+        for to in [Some(&results), docs].into_iter().flatten() {
+            let pages = Pages { plan: &plan, to };
+            match part {
+                Part::Table1 => pages.table1("shifts", SHIFTS, domains, None)?,
+                Part::Table2 => pages.table2("ablations", ABLATIONS, domains, None)?,
+                Part::Figure2 => pages.figure2("criteria", CRITERIA, domains)?,
+                Part::Figure3 => {
+                    let work = common.out.join("figure3");
+                    pages.figure3("figure3", &program, domains, &work)?;
+                }
+            }
+            written += 1;
+        }
+    }
+    // With --ready a part of them is better than none.
+    missing
+        .iter()
+        .for_each(|reason| println!("left out: {reason}"));
+    if written == 0 {
+        return Err(missing.join("; "));
     }
     Ok(())
 }

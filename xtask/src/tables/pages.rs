@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::domain::{Domain, Plan, Start};
 use super::paper::Paper;
-use super::{figure2, table1, table2};
+use super::{figure2, figure3, table1, table2};
 use crate::experiment::folders;
+use crate::experiment::program::Program;
 use crate::steps::Outcome;
 
 /// Where pages go, and the runs that they tell of.
@@ -76,6 +77,27 @@ impl Pages<'_> {
             );
         }
         self.page(name, words, &text)
+    }
+
+    /// Writes Figure 3 of some domains as a `name`-DOMAIN.svg each; `work` is for files that are needed on the way.
+    ///
+    /// # Errors
+    /// As [`Pages::table1`], and if an image cannot be segmented.
+    pub fn figure3(
+        &self,
+        name: &str,
+        program: &Program,
+        domains: &[Domain],
+        work: &Path,
+    ) -> Outcome {
+        for domain in domains {
+            let work = work.join(&domain.name);
+            let svg = figure3::draw(program, domain, self.plan, &work)?;
+            let file = format!("{name}-{}.svg", domain.name);
+            println!("{}", self.to.join(&file).display());
+            self.text(&file, &svg)?;
+        }
+        Ok(())
     }
 
     fn page(&self, name: &str, words: &str, text: &str) -> Outcome {
