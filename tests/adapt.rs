@@ -366,8 +366,7 @@ fn a_trial_goes_on_as_the_run_that_it_begins() {
     let mut tried = begin();
     let watch = watch(f64::INFINITY);
     let source = Waves { poison: false };
-    let strong = Perturb::default();
-    let probe = Probe::choose(&source, 32, 3, 0, &strong, &Device::Cpu).unwrap();
+    let probe = Probe::choose(&source, 32, 3, 0, &Perturb::default(), &Device::Cpu).unwrap();
     let decoder = TOY.decoder();
     let initial = probe.read(watch.delivered(&tried), decoder.as_ref(), 2);
     let initial = initial.unwrap();
