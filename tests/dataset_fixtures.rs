@@ -182,7 +182,7 @@ pub fn tissuenet(root: &Path, version: &str) {
                 "specimen",
             ];
             let mut cells: Vec<Cell> = Vec::new();
-            for place in 0..3 {
+            for (place, tissue) in tissues.iter().take(3).enumerate() {
                 if place == 0 || split == "test" {
                     cells.extend(header.map(Cell::Text));
                 }
@@ -192,7 +192,7 @@ pub fn tissuenet(root: &Path, version: &str) {
                     Cell::Number(0.5),
                     Cell::Text("Yes"),
                     Cell::Text("none"),
-                    Cell::Text(tissues[place]),
+                    Cell::Text(tissue),
                 ]);
             }
             arrays.push(("meta", npy_objects(&[cells.len() / 6, 6], &cells)));

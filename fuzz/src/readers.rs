@@ -229,10 +229,13 @@ fn zarr_fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/zarr")
 }
 
+/// A folder of the fixtures, and its files by name.
+type Fixtures = (tempfile::TempDir, Vec<(PathBuf, Vec<u8>)>);
+
 /// One of the fixtures with one of its files replaced.
 fn zarr(bytes: &[u8]) {
     thread_local! {
-        static COPY: OnceCell<(tempfile::TempDir, Vec<(PathBuf, Vec<u8>)>)> = const { OnceCell::new() };
+        static COPY: OnceCell<Fixtures> = const { OnceCell::new() };
     }
     let copied = || {
         let folder = tempfile::tempdir()?;

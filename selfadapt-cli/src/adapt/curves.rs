@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::record::{Line, ReadingLine};
+use super::thin::{thin, together};
 
 /// One line of a chart.
 struct Series {
@@ -181,13 +182,17 @@ fn charts(lines: &[Line], thresholds: &[(String, f64)]) -> Vec<Chart> {
         })
         .collect();
     let along = |pick: &dyn Fn(&selfadapt_core::adapt::StepReport) -> f64| -> Vec<(f64, f64)> {
-        steps
+        let points = steps
             .iter()
-            .map(|report| (report.step as f64, pick(report)))
-            .collect()
+            .map(|report| (report.step as f64, pick(report)));
+        thin(&points.collect::<Vec<_>>())
+    };
+    let means = match together(steps.len()) {
+        1 => String::new(),
+        steps => format!(" (means of {steps} steps)"),
     };
     charts.push(Chart {
-        title: "Loss".into(),
+        title: format!("Loss{means}"),
         series: vec![
             series("classification", along(&|r| r.parts.classification)),
             series("regression", along(&|r| r.parts.regression)),
@@ -197,7 +202,7 @@ fn charts(lines: &[Line], thresholds: &[(String, f64)]) -> Vec<Chart> {
     });
     let heads = steps.iter().map(|report| report.kept.len()).max();
     charts.push(Chart {
-        title: "Share that the gate admits".into(),
+        title: format!("Share that the gate admits{means}"),
         series: (0..heads.unwrap_or(0))
             .map(|head| {
                 let kept = along(&|r| r.kept.get(head).copied().unwrap_or(f64::NAN));

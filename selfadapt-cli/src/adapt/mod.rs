@@ -16,6 +16,7 @@ pub mod resolve;
 mod scale;
 pub mod settings;
 pub mod source;
+mod thin;
 mod truth;
 mod verdict;
 
