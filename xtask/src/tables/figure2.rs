@@ -209,8 +209,8 @@ fn panel(name: &str, title: &str, records: &[Record]) -> String {
         let y = left.y(*value);
         put(format!(
             "<line x1=\"{LEFT}\" x2=\"{end}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#555\" stroke-dasharray=\"1.5 3\"/>\
-             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#555\">stops above {value}</text>",
-            end - 3.,
+             <text x=\"{}\" y=\"{:.1}\" fill=\"#555\">stops above {value}</text>",
+            LEFT + 3.,
             y + if y < TOP + 12. { 11. } else { -4. }
         ));
     }
