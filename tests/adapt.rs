@@ -123,14 +123,8 @@ fn run_with(
     events: &mut Vec<String>,
 ) -> Result<(Outcome, AdaptLoop)> {
     let mut adapting = AdaptLoop::new(&TOY, &toy::weights(), config)?;
-    let probe = Probe::choose(
-        &Waves { poison: false },
-        32,
-        3,
-        0,
-        &Perturb::default(),
-        &Device::Cpu,
-    )?;
+    let (steady, strong) = (Waves { poison: false }, Perturb::default());
+    let probe = Probe::choose(&steady, 32, 3, 0, &strong, &Device::Cpu)?;
     let decoder = TOY.decoder();
     let initial = probe.read(watch.delivered(&adapting), decoder.as_ref(), 2)?;
     let bench = Workbench {
@@ -374,9 +368,8 @@ fn a_trial_goes_on_as_the_run_that_it_begins() {
     let source = Waves { poison: false };
     let probe = Probe::choose(&source, 32, 3, 0, &Perturb::default(), &Device::Cpu).unwrap();
     let decoder = TOY.decoder();
-    let initial = probe
-        .read(watch.delivered(&tried), decoder.as_ref(), 2)
-        .unwrap();
+    let initial = probe.read(watch.delivered(&tried), decoder.as_ref(), 2);
+    let initial = initial.unwrap();
     let bench = Workbench {
         source: &source,
         probe: &probe,

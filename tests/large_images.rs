@@ -54,12 +54,19 @@ fn image_of(labels: &[u32], height: usize, width: usize) -> Image {
     Image::new(pixels, PixelType::Float).unwrap()
 }
 
-fn network() -> Network {
+/// A model without weights.
+fn network(model: &dyn ModelConfig) -> Network {
     let params = ParamSet::new([], |_| Role::Weight).unwrap();
-    Network::new(&Mirror, params, Lend::Detached).unwrap()
+    Network::new(model, params, Lend::Detached).unwrap()
 }
 
-fn in_parts(image: &Image, scale: f64, core: usize, overlap: usize) -> (Labels, stream::Streamed) {
+/// What a model without weights finds in an image that is gone through in parts.
+pub fn in_parts(
+    model: &dyn ModelConfig,
+    image: &Image,
+    scale: f64,
+    [core, overlap]: [usize; 2],
+) -> (Labels, stream::Streamed) {
     let folder = tempfile::tempdir().unwrap();
     let (height, width) = image.size();
     let mut sheet = Sheet::new(folder.path(), (height, width)).unwrap();
@@ -69,10 +76,10 @@ fn in_parts(image: &Image, scale: f64, core: usize, overlap: usize) -> (Labels, 
         overlap,
     };
     let mut source = Whole(image.clone());
-    let (network, mut heard) = (network(), 0.);
+    let (network, mut heard) = (network(model), 0.);
     let streamed = stream::segment(
         &network,
-        &Mirror,
+        model,
         &mut source,
         scale,
         options,
@@ -91,11 +98,13 @@ fn in_parts(image: &Image, scale: f64, core: usize, overlap: usize) -> (Labels, 
     (Labels::from_rows(height, width, pixels).unwrap(), streamed)
 }
 
-fn as_a_whole(image: &Image, scale: f64) -> Labels {
-    let prepared = Mirror.prepare(image, scale).unwrap();
+/// What it finds in the whole image.
+pub fn as_a_whole(model: &dyn ModelConfig, image: &Image, scale: f64) -> Labels {
+    let prepared = model.prepare(image, scale).unwrap();
     let options = InferOptions { batch: 8 };
-    let maps = predict(&network(), &Mirror.input(), &prepared, options).unwrap();
-    Mirror.decoder().decode(&maps, image.size()).unwrap()
+    let maps = predict(&network(model), &model.input(), &prepared, options).unwrap();
+    let decoder = model.decoder_at(scale);
+    decoder.decode(&maps, image.size()).unwrap()
 }
 
 #[test]
@@ -103,9 +112,9 @@ fn parts_give_the_labels_of_the_whole() {
     let (height, width) = (331, 418);
     let image = image_of(&cells(height, width), height, width);
     for (scale, core, overlap) in [(1., 128, 64), (1., 64, 64), (0.7, 100, 64), (1.4, 150, 80)] {
-        let whole = as_a_whole(&image, scale);
+        let whole = as_a_whole(&Mirror, &image, scale);
         assert!(whole.count() > 250, "{}", whole.count());
-        let (parts, streamed) = in_parts(&image, scale, core, overlap);
+        let (parts, streamed) = in_parts(&Mirror, &image, scale, [core, overlap]);
         assert_eq!((streamed.cut, streamed.disputed), (0, 0));
         assert_eq!(
             parts.count(),
@@ -126,7 +135,7 @@ fn what_is_larger_than_the_overlap_is_told() {
         |i: usize| (i / width).abs_diff(100).pow(2) + (i % width).abs_diff(100).pow(2) < 6400;
     let labels: Vec<u32> = (0..height * width).map(|i| u32::from(inside(i))).collect();
     let image = image_of(&labels, height, width);
-    let (_, streamed) = in_parts(&image, 1., 64, 8);
+    let (_, streamed) = in_parts(&Mirror, &image, 1., [64, 8]);
     assert!(streamed.cut > 0, "{streamed:?}");
 }
 
@@ -173,14 +182,14 @@ fn one_cell_that_fills_the_image() {
     let labels = vec![1; height * width];
     let image = image_of(&labels, height, width);
     // Cellpose drops masks above 40 % of the image.
-    assert_eq!(as_a_whole(&image, 1.).count(), 0);
+    assert_eq!(as_a_whole(&Mirror, &image, 1.).count(), 0);
     let whole = CellposeDecoder::new(CellposeConfig {
         max_size_fraction: 1.,
         ..CellposeConfig::default()
     });
     let prepared = Mirror.prepare(&image, 1.).unwrap();
     let maps = predict(
-        &network(),
+        &network(&Mirror),
         &Mirror.input(),
         &prepared,
         InferOptions::default(),
@@ -246,7 +255,7 @@ fn memory_is_that_of_a_band() {
         overlap: 128,
     };
     let start = std::time::Instant::now();
-    let (mut source, network) = (Discs::new(side), network());
+    let (mut source, network) = (Discs::new(side), network(&Mirror));
     let streamed = stream::segment(
         &network,
         &Mirror,

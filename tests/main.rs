@@ -22,6 +22,7 @@ mod fuzz_seeds;
 mod image_errors;
 mod images;
 mod large_images;
+mod large_stardist;
 mod layers;
 mod library_example;
 mod mesmer;

@@ -1,7 +1,5 @@
 //! A model whose flows and logits are the channels of the image: what is decoded is known, and parts can be compared.
 
-use std::ops::Range;
-
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use ndarray::Array3;
@@ -13,8 +11,8 @@ use selfadapt_core::model::{
     InputSpec, InstanceDecoder, Mode, ModelConfig, SegmentationModel, Sizing, Window,
 };
 use selfadapt_core::params::Role;
-use selfadapt_core::parts::{ImageParts, PreparedParts};
-use selfadapt_core::resize::{Span, bilinear, bilinear_part};
+use selfadapt_core::parts::{ImageParts, PreparedParts, Resized};
+use selfadapt_core::resize::bilinear;
 use selfadapt_models::cellpose::CellposeConfig;
 use selfadapt_models::cellpose::decode::CellposeDecoder;
 use serde::{Deserialize, Serialize};
@@ -82,7 +80,17 @@ impl ModelConfig for Mirror {
         scale: f64,
     ) -> Result<Option<Box<dyn PreparedParts + 'a>>> {
         let size = scaled(image.size(), scale);
-        Ok(Some(Box::new(Resized { image, size })))
+        Ok(Some(Box::new(Resized {
+            image,
+            size,
+            inputs: 3,
+            channels: |pixels: Array3<f32>| {
+                Ok(pixels
+                    .outer_iter()
+                    .map(|channel| channel.to_owned())
+                    .collect())
+            },
+        })))
     }
 
     fn boxed(&self) -> Box<dyn ModelConfig> {
@@ -93,30 +101,6 @@ impl ModelConfig for Mirror {
 fn scaled((height, width): (usize, usize), scale: f64) -> (usize, usize) {
     let scaled = |length: usize| (length as f64 * scale) as usize;
     (scaled(height), scaled(width))
-}
-
-struct Resized<'a> {
-    image: &'a mut dyn ImageParts,
-    size: (usize, usize),
-}
-
-impl PreparedParts for Resized<'_> {
-    fn size(&self) -> (usize, usize) {
-        self.size
-    }
-
-    fn read(&mut self, rows: Range<usize>, columns: Range<usize>) -> Result<Array3<f32>> {
-        let (height, width) = self.image.size();
-        let span = |from, to, wanted| Span { from, to, wanted };
-        let rows = span(height, self.size.0, rows);
-        let columns = span(width, self.size.1, columns);
-        let pixels = self.image.read(rows.source(), columns.source())?;
-        let mut found = Array3::zeros((3, rows.wanted.len(), columns.wanted.len()));
-        for (mut to, from) in found.outer_iter_mut().zip(pixels.outer_iter()) {
-            to.assign(&bilinear_part(from, &rows, &columns)?);
-        }
-        Ok(found)
-    }
 }
 
 struct Mirrored([Head; 2]);

@@ -132,7 +132,7 @@ fn a_run_does_not_go_on_with_another_model_in_the_same_folder() {
     let digest = json(&manifest)["weights"]["sha256"].clone();
     assert_eq!(digest.as_str().map(str::len), Some(64));
     let thresholds = here.join("plain/thresholds.json");
-    std::fs::write(thresholds, r#"{"prob": 0.6, "nms": 0.3}"#).unwrap();
+    std::fs::write(thresholds, r#"{"prob": 0.7, "nms": 0.3}"#).unwrap();
     let refused = resume("4");
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(

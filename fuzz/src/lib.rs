@@ -5,6 +5,8 @@ mod command;
 pub mod readers;
 pub mod seeds;
 
+// As the workspace's tests call it, which take in the same files.
+use readers as fuzz_readers;
 use readers::Reader;
 
 /// All readers: those of the libraries, and those of the command.

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::io::{Cursor, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use selfadapt_core::io::datasets::{Dataset, Wish, coco, overlaps, runs::Runs};
 use selfadapt_core::io::{self, Axes};
@@ -127,6 +127,10 @@ pub const READERS: &[Reader] = &[
         read: |bytes| image("a.npz", &zipped(&[("a.npy", bytes)])),
     },
     Reader {
+        name: "zarr",
+        read: zarr,
+    },
+    Reader {
         name: "seg",
         read: |bytes| {
             with_file("a_seg.npy", bytes, |path| {
@@ -194,6 +198,71 @@ fn image(name: &str, bytes: &[u8]) {
         };
         let _ = io::read(path, &chosen);
         let _ = io::read_labels(path);
+    });
+}
+
+/// The OME-Zarr fixtures as `(file, bytes)`, in order; the first byte of an input says which file is replaced, the others
+/// by what.
+///
+/// # Errors
+/// If a fixture cannot be read.
+pub fn zarr_files() -> std::io::Result<Vec<(PathBuf, Vec<u8>)>> {
+    let (mut folders, mut files) = (vec![zarr_fixtures()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_none_or(|extension| extension != "py") {
+                let bytes = std::fs::read(&path)?;
+                let inside = path.strip_prefix(zarr_fixtures()).map(Path::to_owned);
+                files.push((inside.unwrap_or_default(), bytes));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn zarr_fixtures() -> PathBuf {
+    // This file is also part of the workspace's tests, whose manifest lies beside this one's folder as well.
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/zarr")
+}
+
+/// One of the fixtures with one of its files replaced.
+fn zarr(bytes: &[u8]) {
+    thread_local! {
+        static COPY: OnceCell<(tempfile::TempDir, Vec<(PathBuf, Vec<u8>)>)> = const { OnceCell::new() };
+    }
+    let copied = || {
+        let folder = tempfile::tempdir()?;
+        let files = zarr_files()?;
+        for (name, bytes) in &files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
+            std::fs::write(path, bytes)?;
+        }
+        std::io::Result::Ok((folder, files))
+    };
+    COPY.with(|cell| {
+        let Some((folder, files)) = cell.get().or_else(|| {
+            let _ = cell.set(copied().ok()?);
+            cell.get()
+        }) else {
+            return;
+        };
+        let Some((&first, bytes)) = bytes.split_first() else {
+            return;
+        };
+        let (name, whole) = &files[usize::from(first) % files.len()];
+        let path = folder.path().join(name);
+        if std::fs::write(&path, bytes).is_ok()
+            && let Some(image) = name.iter().next()
+            && let Ok((image, _)) = io::read(folder.path().join(image), &Axes::default())
+        {
+            let _ = io::check_finite(&image);
+        }
+        let _ = std::fs::write(&path, whole);
     });
 }
 

@@ -29,6 +29,11 @@ pub fn of(name: &str) -> Result<Vec<Vec<u8>>> {
             b"ImageJ=1.53\nimages=3\nchannels=3\nslices=1\nframes=1\nhyperstack=true\n".to_vec(),
             br#"{"shape": [3, 2, 2], "axes": "CYX"}"#.to_vec(),
         ],
+        "zarr" => crate::fuzz_readers::zarr_files()?
+            .into_iter()
+            .zip(0..=u8::MAX)
+            .map(|((_, bytes), place)| [vec![place], bytes].concat())
+            .collect(),
         "onnx" => {
             let model = std::fs::read(folder("../golden/mesmer.onnx"))?;
             let small = selfadapt_models::weights::onnx::skeleton(&model, |_| true);

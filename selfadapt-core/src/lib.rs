@@ -21,6 +21,7 @@ pub mod normalise;
 pub mod objective;
 pub mod params;
 pub mod parts;
+pub mod percentiles;
 pub mod perturb;
 pub mod random_weights;
 pub mod resize;

@@ -1,5 +1,36 @@
 //! Percentiles as NumPy computes them, and stretching intensities between two of them.
 
+/// Where a percentile lies among sorted values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The value at or below it, counted from 0.
+    pub below: usize,
+    /// The share of the next one.
+    pub share: f32,
+}
+
+impl Place {
+    /// As NumPy has it, which divides the percent in the array's type, f32, and keeps positions in it.
+    pub fn of(last: usize, percent: f64) -> Self {
+        let position = last as f32 * (percent as f32 / 100.);
+        let below = (position.floor() as usize).min(last);
+        Self {
+            below,
+            share: position - below as f32,
+        }
+    }
+}
+
+/// Interpolates from the nearer side, as NumPy does.
+pub(crate) fn between(low: f32, high: f32, share: f32) -> f32 {
+    let step = high - low;
+    if share >= 0.5 {
+        high - step * (1. - share)
+    } else {
+        low + step * share
+    }
+}
+
 /// The `percent`-th percentile of `values`, interpolated linearly, as `numpy.percentile` of a float32
 /// array gives it (position and result in f32). Reorders `values`; NaN where there are none.
 ///
@@ -8,18 +39,10 @@ pub fn percentile(values: &mut [f32], percent: f64) -> f32 {
     let Some(last) = values.len().checked_sub(1) else {
         return f32::NAN;
     };
-    // NumPy divides the percent in the array's type, and keeps positions in it.
-    let position = last as f32 * (percent as f32 / 100.);
-    let below = (position.floor() as usize).min(last);
-    let share = position - below as f32;
+    let Place { below, share } = Place::of(last, percent);
     let (_, &mut low, above) = values.select_nth_unstable_by(below, f32::total_cmp);
     let high = above.iter().copied().min_by(f32::total_cmp).unwrap_or(low);
-    let step = high - low;
-    if share >= 0.5 {
-        high - step * (1. - share)
-    } else {
-        low + step * share
-    }
+    between(low, high, share)
 }
 
 /// Maps `low` to 0 and `high` to 1 in every value, as two f32 steps (subtract, divide).

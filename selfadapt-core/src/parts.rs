@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use ndarray::Array3;
+use ndarray::{Array2, Array3};
 
 use crate::error::Result;
-use crate::resize::Span;
+use crate::resize::{Span, bilinear_part};
 
 /// An image that is read in parts, in file units.
 pub trait ImageParts {
@@ -32,6 +32,39 @@ pub trait PreparedParts {
     /// # Errors
     /// If the file is damaged there.
     fn read(&mut self, rows: Range<usize>, columns: Range<usize>) -> Result<Array3<f32>>;
+}
+
+/// An image whose channels are changed pixel by pixel, and then resized bilinearly, in parts.
+pub struct Resized<'a, F> {
+    /// The file.
+    pub image: &'a mut dyn ImageParts,
+    /// `(height, width)` in working pixels.
+    pub size: (usize, usize),
+    /// Channels of the network's input; those that `channels` does not give are zero.
+    pub inputs: usize,
+    /// From pixels of the file `[C, rows, columns]` to channels of the same size.
+    pub channels: F,
+}
+
+impl<F: Fn(Array3<f32>) -> Result<Vec<Array2<f32>>>> PreparedParts for Resized<'_, F> {
+    fn size(&self) -> (usize, usize) {
+        self.size
+    }
+
+    fn read(&mut self, rows: Range<usize>, columns: Range<usize>) -> Result<Array3<f32>> {
+        let (height, width) = self.image.size();
+        let span = |from, to, wanted| Span { from, to, wanted };
+        let rows = span(height, self.size.0, rows);
+        let columns = span(width, self.size.1, columns);
+        let pixels = self.image.read(rows.source(), columns.source())?;
+        let shape = (self.inputs, rows.wanted.len(), columns.wanted.len());
+        let mut prepared = Array3::zeros(shape);
+        let channels = (self.channels)(pixels)?;
+        for (mut input, channel) in prepared.outer_iter_mut().zip(channels) {
+            input.assign(&bilinear_part(channel.view(), &rows, &columns)?);
+        }
+        Ok(prepared)
+    }
 }
 
 /// A part of an image whose maps are decoded by themselves.

@@ -5,6 +5,7 @@ mod bench;
 mod bench_segment;
 mod bench_side;
 mod bench_stardist;
+mod bench_turns;
 mod calibrate;
 mod ci;
 mod experiment;
@@ -68,8 +69,8 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Interop(args) => interop::run(args),
         Task::Bench(args) => bench::run(args),
-        Task::BenchSegment(args) => bench_segment::run(args),
-        Task::BenchStardist(args) => bench_stardist::run(args),
+        Task::BenchSegment(args) => bench_segment::run(&args),
+        Task::BenchStardist(args) => bench_stardist::run(&args),
         Task::Torture(args) => torture::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::TrainDemo(args) => train_demo::run(&args),

@@ -11,7 +11,7 @@ use super::settings::{Preset, RunConfig};
 use crate::book::assert_generated;
 
 /// Tables of config.toml, and the structs whose fields they hold.
-const TABLES: [(&str, &str, &str); 9] = [
+const TABLES: [(&str, &str, &str); 10] = [
     ("", "selfadapt-cli/src/adapt/settings.rs", "RunConfig"),
     ("adapt", "selfadapt-core/src/adapt/config.rs", "AdaptConfig"),
     (
@@ -20,6 +20,11 @@ const TABLES: [(&str, &str, &str); 9] = [
         "Objective",
     ),
     ("adapt.gate", "selfadapt-core/src/gate.rs", "GateConfig"),
+    (
+        "adapt.selection",
+        "selfadapt-core/src/selection.rs",
+        "Selection",
+    ),
     ("adapt.perturb", "selfadapt-core/src/perturb.rs", "Perturb"),
     ("choice", "selfadapt-core/src/choice.rs", "Choice"),
     ("choice.modes", "selfadapt-core/src/choice.rs", "Mode"),

@@ -4,6 +4,8 @@
 //! being an odd number of edges to one side: `polygons_to_label` of stardist 0.9.1 and `draw.polygon` of
 //! scikit-image 0.26 below it, in their precision.
 
+use std::ops::Range;
+
 use candle_core::{Result, bail};
 use rayon::prelude::*;
 
@@ -31,6 +33,19 @@ pub fn draw(
     height: usize,
     width: usize,
 ) -> Result<Vec<u32>> {
+    draw_part(stars, probabilities, stretch, [0..height, 0..width])
+}
+
+/// As [`draw`], the part of the image with these rows and columns.
+///
+/// # Errors
+/// As [`draw`].
+pub fn draw_part(
+    stars: Stars<'_>,
+    probabilities: &[f32],
+    stretch: [f64; 2],
+    [rows, columns]: [Range<usize>; 2],
+) -> Result<Vec<u32>> {
     stars.check(OP)?;
     if probabilities.len() != stars.centres.len() {
         bail!(
@@ -42,6 +57,7 @@ pub fn draw(
     if u32::try_from(stars.centres.len()).is_err() {
         bail!("{OP}: expected fewer than 2^32 stars");
     }
+    let (height, width) = (rows.len(), columns.len());
     let Some(pixels) = height.checked_mul(width) else {
         bail!("{OP}: an image of {height} x {width} pixels is too large");
     };
@@ -55,9 +71,9 @@ pub fn draw(
     labels
         .par_chunks_mut(BAND * width)
         .enumerate()
-        .for_each(|(band, rows)| {
+        .for_each(|(band, pixels)| {
             for outline in &outlines {
-                outline.fill(rows, band * BAND, width);
+                outline.fill(pixels, rows.start + band * BAND, &columns);
             }
         });
     Ok(labels)
@@ -112,23 +128,26 @@ fn outlines(stars: &Stars<'_>, order: &[usize], stretch: [f64; 2]) -> Vec<Outlin
 }
 
 impl Outline {
-    /// Draws the rows of a band, whose first is `top`.
-    fn fill(&self, rows: &mut [u32], top: usize, width: usize) {
+    /// Draws the rows of a band, whose first is `top`, and these columns.
+    fn fill(&self, rows: &mut [u32], top: usize, columns: &Range<usize>) {
+        let width = columns.len();
         let height = rows.len() / width;
         let last = (top + height - 1) as f64;
-        let right = self.high[1].min((width - 1) as f64);
+        let right = self.high[1].min((columns.end - 1) as f64);
+        let left = self.low[1].max(columns.start as f64);
         let (from, to) = (self.low[0].max(top as f64), self.high[0].min(last));
-        if from > to || self.low[1] > right {
+        if from > to || left > right {
             return;
         }
-        let (left, right) = (self.low[1] as usize, right as usize);
+        let (left, right) = (left as usize, right as usize);
         let mut crossing = Vec::new();
         for row in from as usize..=to as usize {
             self.crossing(row as f64, &mut crossing);
             if crossing.is_empty() {
                 continue;
             }
-            let pixels = &mut rows[(row - top) * width..][left..=right];
+            let line = &mut rows[(row - top) * width..][..width];
+            let pixels = &mut line[left - columns.start..=right - columns.start];
             for (pixel, column) in pixels.iter_mut().zip(left..) {
                 if contains(&crossing, column as f64) {
                     *pixel = self.label;
@@ -227,6 +246,24 @@ mod tests {
             corner,
             "110000000 100000000 000000000 000000000 000000000 000000002 000000022"
         );
+    }
+
+    #[test]
+    fn a_part_is_that_of_the_whole() {
+        let (centres, distances) = ([[6., 9.], [20., 31.], [22., 36.]], [7.5f32; 24]);
+        let stars = Stars {
+            centres: &centres,
+            distances: &distances,
+            rays: 8,
+        };
+        let whole = draw(stars, &[0.5, 0.9, 0.7], [1.; 2], 70, 50).unwrap();
+        let (rows, columns) = (3..65, 8..41);
+        let parts = [rows.clone(), columns.clone()];
+        let part = draw_part(stars, &[0.5, 0.9, 0.7], [1.; 2], parts).unwrap();
+        for (line, row) in part.chunks(columns.len()).zip(rows) {
+            assert_eq!(line, &whole[row * 50..][columns.clone()]);
+        }
+        assert!((1..=3).all(|label| part.contains(&label)));
     }
 
     #[test]

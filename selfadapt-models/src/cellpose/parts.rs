@@ -1,29 +1,15 @@
 //! Preparing an image that does not fit into memory: the same numbers as `prepare` gives of the whole.
 
-use std::ops::Range;
-
-use ndarray::{Array2, Array3, Axis};
+use ndarray::{Array2, Array3};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::normalise::{percentile, stretch};
-use selfadapt_core::parts::{ImageParts, PreparedParts};
-use selfadapt_core::resize::{Span, bilinear_part};
+use selfadapt_core::parts::{ImageParts, PreparedParts, Resized};
 
 use super::CellposeConfig;
 use super::prepare::{choose, lattice, scaled};
 
 /// Rows that are read at once while intensities are gathered.
 const BAND: usize = 128;
-
-/// An image of which the intensities are known.
-struct CellposeParts<'a> {
-    image: &'a mut dyn ImageParts,
-    channels: [usize; 2],
-    inputs: usize,
-    size: (usize, usize),
-    invert: bool,
-    /// What becomes of each chosen channel.
-    ranges: Vec<Normalised>,
-}
 
 /// What normalising does to a channel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,13 +36,19 @@ pub(super) fn prepare<'a>(
     config.check()?;
     let size = scaled(image.size(), scale)?;
     let ranges = ranges(config, image)?;
-    Ok(Box::new(CellposeParts {
+    let (chosen, invert) = (config.channels, config.invert);
+    let channels = move |pixels: Array3<f32>| {
+        let mut channels = choose(chosen, pixels.view())?;
+        for (channel, range) in channels.iter_mut().zip(&ranges) {
+            range.apply(channel, invert);
+        }
+        Ok(channels)
+    };
+    Ok(Box::new(Resized {
         image,
-        channels: config.channels,
-        inputs: config.nbase[0],
         size,
-        invert: config.invert,
-        ranges,
+        inputs: config.nbase[0],
+        channels,
     }))
 }
 
@@ -134,29 +126,6 @@ impl Normalised {
         if invert {
             channel.mapv_inplace(|value| 1. - value);
         }
-    }
-}
-
-impl PreparedParts for CellposeParts<'_> {
-    fn size(&self) -> (usize, usize) {
-        self.size
-    }
-
-    fn read(&mut self, rows: Range<usize>, columns: Range<usize>) -> Result<Array3<f32>> {
-        let (height, width) = self.image.size();
-        let span = |from, to, wanted| Span { from, to, wanted };
-        let rows = span(height, self.size.0, rows);
-        let columns = span(width, self.size.1, columns);
-        let pixels = self.image.read(rows.source(), columns.source())?;
-        let chosen = choose(self.channels, pixels.view())?;
-        let shape = (self.inputs, rows.wanted.len(), columns.wanted.len());
-        let mut prepared = Array3::zeros(shape);
-        let inputs = prepared.axis_iter_mut(Axis(0)).zip(chosen);
-        for ((mut input, mut channel), range) in inputs.zip(&self.ranges) {
-            range.apply(&mut channel, self.invert);
-            input.assign(&bilinear_part(channel.view(), &rows, &columns)?);
-        }
-        Ok(prepared)
     }
 }
 

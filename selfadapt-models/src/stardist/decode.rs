@@ -1,12 +1,15 @@
 //! From StarDist's maps to instances, as `predict_instances` of stardist 0.9.1 does.
 
+use std::ops::Range;
+
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::labels::Labels;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::InstanceDecoder;
+use selfadapt_core::parts::Block;
 use selfadapt_kernels::star_distances::star_distances;
 use selfadapt_kernels::star_nms::{Stars, best_first, suppress};
-use selfadapt_kernels::star_polygons::draw;
+use selfadapt_kernels::star_polygons::draw_part;
 
 use super::StarDistConfig;
 
@@ -45,9 +48,13 @@ impl StarDistDecoder {
     /// # Errors
     /// If the maps are not those of this model, or hold numbers that are not finite.
     pub fn objects(&self, prediction: &Prediction, size: (usize, usize)) -> Result<StarObjects> {
-        self.config.check()?;
         let maps = Maps::of(prediction, self.config.n_rays)?;
-        let proposed = self.proposed(&maps, size)?;
+        self.kept(&maps, size)
+    }
+
+    fn kept(&self, maps: &Maps, size: (usize, usize)) -> Result<StarObjects> {
+        self.config.check()?;
+        let proposed = self.proposed(maps, size)?;
         let rays = self.config.n_rays;
         let order = best_first(&proposed.probabilities);
         let sorted = proposed.chosen(&order, rays);
@@ -60,6 +67,28 @@ impl StarDistDecoder {
         Ok(sorted.chosen(&kept, rays))
     }
 
+    /// The objects drawn into the rows and columns that are wanted of an image of `size` pixels.
+    fn labels(
+        &self,
+        maps: &Maps,
+        size: (usize, usize),
+        [rows, columns]: [Range<usize>; 2],
+    ) -> Result<Labels> {
+        let objects = self.kept(maps, self.working(size))?;
+        let back = 1. / self.config.scale;
+        let place = |[y, x]: [f32; 2]| [y, x].map(|at| (f64::from(at) * back) as f32);
+        let centres: Vec<[f32; 2]> = objects.centres.iter().copied().map(place).collect();
+        let stars = Stars {
+            centres: &centres,
+            distances: &objects.distances,
+            rays: self.config.n_rays,
+        };
+        let (height, width) = (rows.len(), columns.len());
+        let probabilities = &objects.probabilities;
+        let labels = draw_part(stars, probabilities, [back; 2], [rows, columns])?;
+        Labels::from_rows(height, width, labels)
+    }
+
     /// All pixels above the threshold, with their distances.
     fn proposed(&self, maps: &Maps, size: (usize, usize)) -> Result<StarObjects> {
         let (grid, divisor) = (self.config.grid, self.config.divisor());
@@ -69,10 +98,12 @@ impl StarDistDecoder {
             (BORDER..padded(length).saturating_sub(BORDER)).contains(&at) && at * grid < length
         };
         let plane = maps.height * maps.width;
+        let (top, left) = maps.origin;
+        let (rows, columns) = (top..top + maps.height, left..left + maps.width);
         let mut found = StarObjects::default();
-        for y in (0..maps.height).filter(|&y| inside(y, size.0)) {
-            for x in (0..maps.width).filter(|&x| inside(x, size.1)) {
-                let at = y * maps.width + x;
+        for y in rows.filter(|&y| inside(y, size.0)) {
+            for x in columns.clone().filter(|&x| inside(x, size.1)) {
+                let at = (y - top) * maps.width + x - left;
                 let probability = 1. / (1. + (-maps.logits[at]).exp());
                 if probability.is_nan() {
                     return Err(Error::NotFinite(format!(
@@ -124,19 +155,20 @@ impl StarObjects {
 }
 
 impl InstanceDecoder for StarDistDecoder {
-    fn decode(&self, prediction: &Prediction, original: (usize, usize)) -> Result<Labels> {
-        let objects = self.objects(prediction, self.working(original))?;
-        let back = 1. / self.config.scale;
-        let place = |[y, x]: [f32; 2]| [y, x].map(|at| (f64::from(at) * back) as f32);
-        let centres: Vec<[f32; 2]> = objects.centres.iter().copied().map(place).collect();
-        let stars = Stars {
-            centres: &centres,
-            distances: &objects.distances,
-            rays: self.config.n_rays,
+    fn decode(&self, prediction: &Prediction, (height, width): (usize, usize)) -> Result<Labels> {
+        let maps = Maps::of(prediction, self.config.n_rays)?;
+        self.labels(&maps, (height, width), [0..height, 0..width])
+    }
+
+    /// Exact where all objects that decide about one lie within the block together with it.
+    fn decode_part(&self, maps: &Prediction, block: &Block) -> Result<Option<Labels>> {
+        let (rows, columns) = (&block.rows, &block.columns);
+        let maps = Maps {
+            origin: (rows.source().start, columns.source().start),
+            ..Maps::of(maps, self.config.n_rays)?
         };
-        let (height, width) = original;
-        let labels = draw(stars, &objects.probabilities, [back; 2], height, width)?;
-        Labels::from_rows(height, width, labels)
+        let wanted = [rows.wanted.clone(), columns.wanted.clone()];
+        self.labels(&maps, block.image(), wanted).map(Some)
     }
 
     /// How far the distances predicted all over an object are from those to the border of the object that was drawn:
@@ -188,8 +220,10 @@ impl InstanceDecoder for StarDistDecoder {
     }
 }
 
-/// One image's maps in memory.
+/// The maps of an image, or of a part of it, in memory.
 struct Maps {
+    /// First row and column.
+    origin: (usize, usize),
     height: usize,
     width: usize,
     /// Logits of the object probability `[height, width]`.
@@ -206,6 +240,7 @@ impl Maps {
                 if (r, h, w) == (rays, height, width) && h * w > 0 =>
             {
                 Ok(Self {
+                    origin: (0, 0),
                     height,
                     width,
                     logits: logits.flatten_all()?.to_vec1()?,

@@ -8,6 +8,7 @@ mod keras;
 pub mod net;
 mod official;
 mod ours;
+mod parts;
 mod plan;
 mod prepare;
 
@@ -21,6 +22,7 @@ use selfadapt_core::model::{
     InputSpec, InstanceDecoder, ModelConfig, SegmentationModel, Sizing, Window,
 };
 use selfadapt_core::params::{Role, Stage};
+use selfadapt_core::parts::{ImageParts, PreparedParts};
 use selfadapt_core::perturb::Perturb;
 use serde::{Deserialize, Serialize};
 
@@ -340,6 +342,14 @@ impl ModelConfig for StarDistConfig {
 
     fn prepare(&self, image: &Image, scale: f64) -> Result<Tensor> {
         prepare::prepare(self, image, scale)
+    }
+
+    fn prepare_parts<'a>(
+        &self,
+        image: &'a mut dyn ImageParts,
+        scale: f64,
+    ) -> Result<Option<Box<dyn PreparedParts + 'a>>> {
+        Ok(Some(parts::prepare(self, image, scale)?))
     }
 
     fn boxed(&self) -> Box<dyn ModelConfig> {

@@ -1,5 +1,7 @@
 //! From a file's channels to the network's input: choose, normalise, scale, and pad to what the network divides by.
 
+use std::ops::Range;
+
 use candle_core::{Device, Tensor};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
 use selfadapt_core::error::{Error, Result};
@@ -44,7 +46,7 @@ pub fn prepare(config: &StarDistConfig, image: &Image, scale: f64) -> Result<Ten
 }
 
 /// The channels for the network.
-fn choose(config: &StarDistConfig, pixels: ArrayView3<f32>) -> Result<Array3<f32>> {
+pub(super) fn choose(config: &StarDistConfig, pixels: ArrayView3<f32>) -> Result<Array3<f32>> {
     let found = pixels.len_of(Axis(0));
     if config.channels.is_empty() {
         if found == config.n_channel_in {
@@ -67,14 +69,7 @@ fn choose(config: &StarDistConfig, pixels: ArrayView3<f32>) -> Result<Array3<f32
 
 /// `csbdeep.utils.normalize`: percentiles become 0 and 1, and nothing is cut off.
 fn normalise(config: &StarDistConfig, pixels: &mut Array3<f32>) -> Result<()> {
-    for ((channel, y, x), &value) in pixels.indexed_iter() {
-        if !value.is_finite() {
-            return Err(Error::Image(format!(
-                "expected finite numbers, found {value} in channel {}, row {y}, column {x}",
-                channel + 1
-            )));
-        }
-    }
+    check_finite(pixels.view(), 0)?;
     if config.normalise_jointly {
         let all = pixels.as_slice_mut();
         return all.map_or(Ok(()), |all| stretch(config, all));
@@ -87,29 +82,62 @@ fn normalise(config: &StarDistConfig, pixels: &mut Array3<f32>) -> Result<()> {
     Ok(())
 }
 
+/// Refuses numbers that are not finite; the first row is row `top` of the image.
+pub(super) fn check_finite(pixels: ArrayView3<f32>, top: usize) -> Result<()> {
+    match pixels.indexed_iter().find(|(_, value)| !value.is_finite()) {
+        None => Ok(()),
+        Some(((channel, y, x), value)) => Err(Error::Image(format!(
+            "expected finite numbers, found {value} in channel {}, row {}, column {x}",
+            channel + 1,
+            top + y
+        ))),
+    }
+}
+
 fn stretch(config: &StarDistConfig, values: &mut [f32]) -> Result<()> {
     let mut sample = values.to_vec();
-    let [low, high] = config
+    let limits = config
         .percentiles
         .map(|percent| percentile(&mut sample, percent));
-    let range = high - low;
     let constant = values.iter().all(|&value| value == values[0]);
-    if range > 0. || constant {
+    Stretch::between(config, limits, constant)?.apply(values);
+    Ok(())
+}
+
+/// What normalising does to a channel, or to all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    low: f32,
+    range: f32,
+}
+
+impl Stretch {
+    /// From one percentile to the other.
+    ///
+    /// # Errors
+    /// If they are the same, and the image is not constant.
+    pub fn between(config: &StarDistConfig, [low, high]: [f32; 2], constant: bool) -> Result<Self> {
+        let range = high - low;
+        if range > 0. || constant {
+            return Ok(Self { low, range });
+        }
+        let [first, second] = config.percentiles;
+        Err(Error::Image(format!(
+            "percentiles {first} and {second} are both {low}, so there is nothing to normalise by; \
+             set other percentiles, such as [0, 100]"
+        )))
+    }
+
+    pub fn apply(self, values: &mut [f32]) {
         for value in values {
             // A constant image is 0: 0 / 1e-20 in the original.
-            *value = (*value - low) / (range + 1e-20);
+            *value = (*value - self.low) / (self.range + 1e-20);
         }
-        return Ok(());
     }
-    let [first, second] = config.percentiles;
-    Err(Error::Image(format!(
-        "percentiles {first} and {second} are both {low}, so there is nothing to normalise by; \
-         set other percentiles, such as [0, 100]"
-    )))
 }
 
 /// The size of the working image, rounded as Python rounds.
-fn scaled_size(
+pub(super) fn scaled_size(
     (height, width): (usize, usize),
     scale: f64,
     config: &StarDistConfig,
@@ -132,23 +160,34 @@ fn scaled_size(
 
 /// `scipy.ndimage.zoom(order=1)`: linear between pixels, first and last pixels staying where they are.
 fn zoom(image: ArrayView2<f32>, (height, width): (usize, usize)) -> Array2<f32> {
-    let axis = |from: usize, to: usize| -> Vec<(usize, usize, f64)> {
-        let step = if to > 1 {
-            (from - 1) as f64 / (to - 1) as f64
-        } else {
-            0.
-        };
-        (0..to)
-            .map(|i| {
-                let at = (i as f64 * step).min((from - 1) as f64);
-                let below = at.floor();
-                let first = below as usize;
-                (first, (first + 1).min(from - 1), at - below)
-            })
-            .collect()
+    let rows = taps(image.nrows(), height, 0..height);
+    zoomed(image, &rows, &taps(image.ncols(), width, 0..width))
+}
+
+/// The pixels `wanted` of an axis of `from` pixels that is resized to `to`: between which two each lies, and how far from
+/// the first.
+pub(super) fn taps(from: usize, to: usize, wanted: Range<usize>) -> Vec<(usize, usize, f64)> {
+    let step = if to > 1 {
+        (from - 1) as f64 / (to - 1) as f64
+    } else {
+        0.
     };
-    let (rows, columns) = (axis(image.nrows(), height), axis(image.ncols(), width));
-    Array2::from_shape_fn((height, width), |(y, x)| {
+    let tap = |i: usize| {
+        let at = (i as f64 * step).min((from - 1) as f64);
+        let below = at.floor();
+        let first = below as usize;
+        (first, (first + 1).min(from - 1), at - below)
+    };
+    wanted.map(tap).collect()
+}
+
+/// Pixels by the taps of their rows and columns.
+pub(super) fn zoomed(
+    image: ArrayView2<f32>,
+    rows: &[(usize, usize, f64)],
+    columns: &[(usize, usize, f64)],
+) -> Array2<f32> {
+    Array2::from_shape_fn((rows.len(), columns.len()), |(y, x)| {
         let ((top, bottom, down), (left, right, across)) = (rows[y], columns[x]);
         let at = |y: usize, x: usize| f64::from(image[[y, x]]);
         let upper = at(top, left) * (1. - across) + at(top, right) * across;
@@ -158,7 +197,7 @@ fn zoom(image: ArrayView2<f32>, (height, width): (usize, usize)) -> Array2<f32> 
 }
 
 /// The pixel that mirroring at the end, without repeating it, brings to `at` (`numpy.pad(mode="reflect")`).
-fn mirrored(at: usize, length: usize) -> usize {
+pub(super) fn mirrored(at: usize, length: usize) -> usize {
     if length == 1 {
         return 0;
     }
