@@ -1,5 +1,6 @@
 //! Figure 2: every criterion along a run beside the true score, and where its threshold lies.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::domain::Domain;
@@ -33,13 +34,22 @@ const COLUMNS: usize = 3;
 const CRITERION: &str = "#0072B2";
 const SCORE: &str = "#D55E00";
 
+/// The criteria that were recorded, by name and title: the known ones in their order, then any others.
+fn recorded(records: &[Record]) -> Vec<(String, String)> {
+    let readings = records.iter().flat_map(|record| &record.readings);
+    let names = readings.flat_map(|reading| reading.drifts.keys());
+    let names: BTreeSet<&str> = names.map(String::as_str).collect();
+    let known = PANELS.iter().filter(|(name, _)| names.contains(name));
+    let known = known.map(|(name, title)| ((*name).to_owned(), (*title).to_owned()));
+    let is_known = |name: &str| PANELS.iter().any(|(known, _)| *known == name);
+    let others = names.iter().filter(|name| !is_known(name));
+    let others = others.map(|name| ((*name).to_owned(), name.replace('-', " ")));
+    known.chain(others).collect()
+}
+
 /// Draws the runs of a domain: thick that of seed 0, thin the others.
 pub fn draw(domain: &Domain, records: &[Record]) -> String {
-    let recorded = |name: &str| {
-        let mut readings = records.iter().flat_map(|record| &record.readings);
-        readings.any(|reading| reading.drifts.contains_key(name))
-    };
-    let panels: Vec<_> = PANELS.iter().filter(|(name, _)| recorded(name)).collect();
+    let panels = recorded(records);
     let (width, height) = (
         WIDTH * COLUMNS as f64,
         HEIGHT * panels.len().div_ceil(COLUMNS) as f64 + 44.,
@@ -54,7 +64,7 @@ pub fn draw(domain: &Domain, records: &[Record]) -> String {
          dotted: threshold · thick: seed 0</text>\n",
         escape(&domain.title)
     );
-    for (index, (name, title)) in panels.into_iter().enumerate() {
+    for (index, (name, title)) in panels.iter().enumerate() {
         let x = (index % COLUMNS) as f64 * WIDTH;
         let y = (index / COLUMNS) as f64 * HEIGHT + 44.;
         // Writing to a string cannot fail.
@@ -69,18 +79,19 @@ pub fn draw(domain: &Domain, records: &[Record]) -> String {
 
 /// How well the order of a criterion's values is that of the score: rank correlation within each run, mean over runs.
 pub fn table(records: &[Record]) -> String {
-    let rows = PANELS.iter().filter_map(|(name, title)| {
+    let all = recorded(records);
+    let rows = all.iter().filter_map(|(name, title)| {
         let of = |record: &Record| {
             let pairs: Vec<(f64, f64)> = record
                 .readings
                 .iter()
-                .filter_map(|reading| Some((*reading.drifts.get(*name)?, reading.ap50)))
+                .filter_map(|reading| Some((*reading.drifts.get(name)?, reading.ap50)))
                 .filter(|(drift, score)| drift.is_finite() && score.is_finite())
                 .collect();
             rank_correlation(&pairs)
         };
         let found: Vec<f64> = records.iter().filter_map(of).collect();
-        let last = |reading: &Reading| reading.drifts.get(*name).copied();
+        let last = |reading: &Reading| reading.drifts.get(name).copied();
         let ends: Vec<f64> = records
             .iter()
             .filter_map(|record| last(record.readings.last()?))
@@ -89,9 +100,9 @@ pub fn table(records: &[Record]) -> String {
             return None;
         }
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-        let threshold = records.first()?.thresholds.get(*name);
+        let threshold = records.first()?.thresholds.get(name);
         Some(vec![
-            (*title).to_owned(),
+            title.clone(),
             if found.is_empty() {
                 "-".into()
             } else {
@@ -198,8 +209,8 @@ fn panel(name: &str, title: &str, records: &[Record]) -> String {
         let y = left.y(*value);
         put(format!(
             "<line x1=\"{LEFT}\" x2=\"{end}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"#555\" stroke-dasharray=\"1.5 3\"/>\
-             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#555\">stops above {value}</text>",
-            end - 3.,
+             <text x=\"{}\" y=\"{:.1}\" fill=\"#555\">stops above {value}</text>",
+            LEFT + 3.,
             y + if y < TOP + 12. { 11. } else { -4. }
         ));
     }
@@ -236,8 +247,8 @@ impl Axis {
         match (low.is_finite(), high > low) {
             (true, true) => Self { low, high },
             (true, false) => Self {
-                low: low - 0.5,
-                high: low + 0.5,
+                low: low - 0.05,
+                high: low + 0.05,
             },
             _ => Self { low: 0., high: 1. },
         }

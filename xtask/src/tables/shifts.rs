@@ -23,7 +23,7 @@ struct Shift {
 const SHIFTS: [Shift; 3] = [
     Shift {
         name: "mouse",
-        title: "mouse embryo nuclei",
+        title: "Mouse embryo nuclei",
         about: "Nuclei of mouse embryos (DenoiSeg's Mouse, without noise): every second of 33 images is adapted to, of \
                 the others the first are scored. `--diameter 26`, the median of its cells.",
         images: Images::Mouse,
@@ -32,7 +32,7 @@ const SHIFTS: [Shift; 3] = [
     },
     Shift {
         name: "dsb-wide",
-        title: "dsb at a wrong scale",
+        title: "DSB nuclei at a wrong scale",
         about: "Small nuclei (about 14 pixels) of the 2018 Data Science Bowl, worked on as if they were 21 pixels wide: \
                 every second of 12 images is adapted to, the others are scored. At IoU 0.75 this costs the pretrained \
                 model three fifths of its score on these images (.190 against .480 at 14 pixels).",
@@ -42,7 +42,7 @@ const SHIFTS: [Shift; 3] = [
     },
     Shift {
         name: "dsb-noise",
-        title: "dsb in noise",
+        title: "DSB nuclei in noise",
         about: "The same images with at most 20 photons a pixel and read noise (`selfadapt degrade --kind noise`), \
                 `--diameter 14`. Of the degradations defocus, noise and low contrast it is the one that costs the \
                 pretrained model most at IoU 0.5 (.577, against .661, .800 and .852 undegraded); that alone decided.",

@@ -40,12 +40,7 @@ pub fn page(all: &[(&Domain, Results)], paper: Option<&Paper>) -> Outcome<String
         let rows = rows(results)?;
         let table = table(&rows, &domain.name, paper);
         // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "## {}\n\n{}\n\n{table}",
-            capital(&domain.title),
-            domain.about
-        );
+        let _ = writeln!(text, "## {}\n\n{}\n\n{table}", domain.title, domain.about);
         if let (Tuned::Here, false) = (&domain.tuned, results.training.is_empty()) {
             let seconds = Spread::of(&results.training).mean;
             let _ = writeln!(text, "Training from labels took {seconds:.0} s a seed.\n");
@@ -223,12 +218,4 @@ fn words(row: &Row) -> String {
         Stop::End => return "+ SelfAdapt (last step)".into(),
     };
     format!("+ SelfAdapt (stop: {stop})")
-}
-
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters
-        .next()
-        .map(|letter| letter.to_uppercase().to_string());
-    first.unwrap_or_default() + letters.as_str()
 }
