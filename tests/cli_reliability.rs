@@ -174,15 +174,16 @@ fn in_parts_as_a_whole() {
 #[test]
 fn output_that_nobody_reads_ends_the_command_without_a_word() {
     let folder = tempfile::tempdir().unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_selfadapt"))
+    // Closed before the command starts: it could write everything before a reader that goes later has gone.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_selfadapt"))
         .args(["models", "list"])
         .env("HOME", folder.path())
-        .stdout(Stdio::piped())
+        .stdout(writer)
         .stderr(Stdio::piped())
-        .spawn()
+        .output()
         .unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     assert_eq!(output.status.code(), Some(141));
 }
