@@ -29,7 +29,7 @@ pub struct Args {
 pub struct Comparison {
     /// Its name.
     pub package: &'static str,
-    /// The script of `tests/interop` that runs it: MODEL [DIAMETER] THREADS OUT IMAGES, and prints findings as JSON.
+    /// The script of `tests/interop` that runs it: `MODEL [DIAMETER] THREADS OUT IMAGES`, and prints findings as JSON.
     pub script: &'static str,
     /// The model below the folder of reference data.
     pub model: &'static str,
