@@ -1,5 +1,7 @@
 //! Where a run that was not stopped would have been, read off its record.
 
+use std::fmt::Write;
+
 use crate::experiment::record::{Reading, Record};
 use crate::steps::Outcome;
 
@@ -22,6 +24,31 @@ pub enum Stop {
     TestMax,
     /// The last one.
     End,
+}
+
+/// The columns of [`scores`], behind those of its key.
+pub const SCORES: &str = "stop,seed,step,ap50,ap75,aji,seconds";
+
+/// Lines of a result file: the scores of each seed where `stop` would have ended its run. `key` begins each.
+///
+/// # Errors
+/// As [`Stop::of`].
+pub fn scores(text: &mut String, key: &str, stop: Stop, records: &[Record]) -> Outcome {
+    for (seed, record) in records.iter().enumerate() {
+        let reading = stop.of(record)?;
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{key},{},{seed},{},{:.4},{:.4},{:.4},{:.1}",
+            stop.name(),
+            reading.step,
+            reading.ap50,
+            reading.ap75,
+            reading.aji,
+            record.seconds
+        );
+    }
+    Ok(())
 }
 
 impl Stop {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::domain::{Domain, Results, Start, Tuned};
 use super::numbers::{Spread, difference, markdown, share};
 use super::paper::Paper;
-use super::stops::Stop;
+use super::stops::{SCORES, Stop, scores};
 use crate::experiment::record::Record;
 use crate::steps::Outcome;
 
@@ -54,25 +54,12 @@ pub fn page(all: &[(&Domain, Results)], paper: Option<&Paper>) -> Outcome<String
 /// # Errors
 /// If a run has no threshold for a criterion.
 pub fn csv(all: &[(&Domain, Results)]) -> Outcome<String> {
-    let mut text = "set,start,stop,seed,step,ap50,ap75,aji,seconds\n".to_owned();
+    let mut text = format!("set,start,{SCORES}\n");
     for (domain, results) in all {
         for (start, records) in [(Start::Base, &results.base), (Start::Tuned, &results.tuned)] {
+            let key = format!("{},{}", domain.name, key(start));
             for stop in STOPS.into_iter().chain([Stop::End]) {
-                for (seed, record) in records.iter().enumerate() {
-                    let reading = stop.of(record)?;
-                    let _ = writeln!(
-                        text,
-                        "{},{},{},{seed},{},{:.4},{:.4},{:.4},{:.1}",
-                        domain.name,
-                        key(start),
-                        stop.name(),
-                        reading.step,
-                        reading.ap50,
-                        reading.ap75,
-                        reading.aji,
-                        record.seconds
-                    );
-                }
+                scores(&mut text, &key, stop, records)?;
             }
         }
     }

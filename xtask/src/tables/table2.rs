@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::domain::{ABLATIONS, Domain, Plan, Start};
 use super::numbers::{Spread, difference, markdown};
 use super::paper::Paper;
-use super::stops::Stop;
+use super::stops::{SCORES, Stop, scores};
 use crate::experiment::record::{Reading, Record};
 use crate::steps::Outcome;
 
@@ -75,24 +75,16 @@ pub fn page(all: &[(&Domain, Ablated)], paper: Option<&Paper>) -> Outcome<String
 /// # Errors
 /// If a run recorded nothing.
 pub fn csv(all: &[(&Domain, Ablated)]) -> Outcome<String> {
-    let mut text = "set,left_out,stop,seed,step,ap50,ap75,aji,seconds\n".to_owned();
+    let mut text = format!("set,left_out,{SCORES}\n");
     for (domain, ablated) in all {
         for (left_out, records) in ablated {
             for stop in [Stop::TestMax, Stop::End] {
-                for (seed, record) in records.iter().enumerate() {
-                    let reading = stop.of(record)?;
-                    let _ = writeln!(
-                        text,
-                        "{},{left_out},{},{seed},{},{:.4},{:.4},{:.4},{:.1}",
-                        domain.name,
-                        stop.name(),
-                        reading.step,
-                        reading.ap50,
-                        reading.ap75,
-                        reading.aji,
-                        record.seconds
-                    );
-                }
+                scores(
+                    &mut text,
+                    &format!("{},{left_out}", domain.name),
+                    stop,
+                    records,
+                )?;
             }
         }
     }
