@@ -1,12 +1,11 @@
 //! Pictures and outlines as text that stands inside a page.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use ndarray::{Array3, ArrayView3, Axis};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::image::{Image, PixelType};
 use selfadapt_core::io::{outlines::Outline, overlay};
-
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// A prepared image `[C, H, W]` as a PNG in a `data:` address, stretched as overlays are; channels that the image lacks
 /// (constant ones) are left out.
@@ -36,24 +35,10 @@ pub fn address(prepared: ArrayView3<f32>) -> Result<String> {
     PngEncoder::new(&mut png)
         .write_image(&bytes, picture.width(), picture.height(), colour)
         .map_err(|error| Error::Image(format!("a picture for the report: {error}")))?;
-    Ok(format!("data:image/png;base64,{}", base64(&png)))
-}
-
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for triple in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(triple.get(i).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for i in 0..4 {
-            text.push(if i <= triple.len() {
-                char::from(BASE64[(bits >> (18 - 6 * i)) as usize & 63])
-            } else {
-                '='
-            });
-        }
-    }
-    text
+    Ok(format!(
+        "data:image/png;base64,{}",
+        BASE64_STANDARD.encode(&png)
+    ))
 }
 
 /// An outline as `x,y,` and a digit a step to the next neighbour: 3 (dy + 1) + dx + 1. Empty of no points.
@@ -83,7 +68,7 @@ mod tests {
             ("foo", "Zm9v"),
             ("foobar", "Zm9vYmFy"),
         ] {
-            assert_eq!(base64(plain.as_bytes()), coded);
+            assert_eq!(BASE64_STANDARD.encode(plain), coded);
         }
     }
 

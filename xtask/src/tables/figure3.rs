@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 
 use super::domain::{Domain, Plan, Start};
@@ -128,7 +129,7 @@ fn picture(domain: &Domain, names: &[String], before: &Found, after: &Found) -> 
                 rows,
                 "<image x=\"{x}\" y=\"{y:.1}\" width=\"{PANEL}\" height=\"{tall:.1}\" image-rendering=\"pixelated\" \
                  href=\"data:image/png;base64,{}\"/>\n<text x=\"{x}\" y=\"{:.1}\">{caption}</text>",
-                base64(&png),
+                BASE64_STANDARD.encode(&png),
                 y + tall + 13.
             );
             height = height.max(tall);
@@ -166,25 +167,6 @@ fn proportion(png: &[u8]) -> Option<f64> {
     (png.starts_with(b"\x89PNG") && width > 0.).then_some(height / width)
 }
 
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for triple in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(triple.get(i).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for i in 0..4 {
-            let letter = LETTERS[(bits >> (18 - 6 * i)) as usize & 63];
-            text.push(if i <= triple.len() {
-                char::from(letter)
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,7 +179,7 @@ mod tests {
             ("fo", "Zm8="),
             ("foobar", "Zm9vYmFy"),
         ] {
-            assert_eq!(base64(plain.as_bytes()), coded);
+            assert_eq!(BASE64_STANDARD.encode(plain), coded);
         }
     }
 
