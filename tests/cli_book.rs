@@ -143,8 +143,8 @@ fn chapters_are_in_the_summary_and_links_lead_somewhere() {
         }
     }
     for name in pages {
-        let listed = name == "SUMMARY.md" || summary.contains(&format!("({name})"));
-        assert!(listed, "{name}");
+        let listed = summary.matches(&format!("({name})")).count();
+        assert_eq!(listed, usize::from(name != "SUMMARY.md"), "{name}");
         let path = book::page(&name);
         let page = std::fs::read_to_string(&path).unwrap();
         for link in page

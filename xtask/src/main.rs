@@ -8,6 +8,7 @@ mod bench_stardist;
 mod bench_turns;
 mod calibrate;
 mod ci;
+mod endure;
 mod experiment;
 mod fuzz;
 mod interop;
@@ -53,6 +54,7 @@ enum Task {
     BenchSegment(bench_segment::Args),
     BenchStardist(bench_stardist::Args),
     Torture(torture::Args),
+    Endure(endure::Args),
     Fuzz(fuzz::Args),
     TrainDemo(train_demo::Args),
 }
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Task::BenchSegment(args) => bench_segment::run(&args),
         Task::BenchStardist(args) => bench_stardist::run(&args),
         Task::Torture(args) => torture::run(&args),
+        Task::Endure(args) => endure::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::TrainDemo(args) => train_demo::run(&args),
     };

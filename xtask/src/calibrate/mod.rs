@@ -29,6 +29,9 @@ pub struct Args {
     /// Settings to compare, each NAME or NAME=FLAGS for `selfadapt adapt`
     #[arg(long, default_values_t = ["default=".to_owned()])]
     setting: Vec<String>,
+    /// Settings of all runs, as `selfadapt adapt --config` takes them
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Seeds 0, 1, ...
     #[arg(long, default_value_t = 1)]
     seeds: u64,
@@ -54,6 +57,11 @@ pub fn run(args: &Args) -> Outcome {
             names.join(", ")
         ));
     }
+    let config = match &args.config {
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|reason| format!("{}: {reason}", path.display()))?,
+        None => String::new(),
+    };
     let mut jobs = Vec::new();
     let mut rows = Vec::new();
     for set in chosen {
@@ -61,7 +69,10 @@ pub fn run(args: &Args) -> Outcome {
         for setting in &args.setting {
             let (name, flags) = setting.split_once('=').unwrap_or((setting, ""));
             for seed in 0..args.seeds {
-                jobs.push(adaptation(args, set, &folder, (name, flags), seed));
+                jobs.push(Job {
+                    config: config.clone(),
+                    ..adaptation(args, set, &folder, (name, flags), seed)
+                });
                 rows.push((set.name, name, seed));
             }
         }
