@@ -3,6 +3,8 @@
 use selfadapt_core::stop::{Reading, StopCriterion};
 use serde::{Deserialize, Serialize};
 
+use crate::median::median;
+
 /// The absolute logarithm of the ratio of median instance areas, now to initially, over all validation
 /// images. 0 where neither model finds an instance, NaN where only one does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,11 +35,8 @@ impl StopCriterion for InstanceSize {
 
 /// Median area in pixels over all instances; none if there is no instance.
 fn median_area(reading: &Reading) -> Option<f64> {
-    let mut areas: Vec<usize> = reading.instances.iter().flat_map(|l| l.areas()).collect();
-    areas.sort_unstable();
-    let upper = *areas.get(areas.len() / 2)?;
-    let lower = areas[(areas.len() - 1) / 2];
-    Some((lower + upper) as f64 / 2.0)
+    let areas = reading.instances.iter().flat_map(|l| l.areas());
+    median(areas.map(|area| area as f64).collect())
 }
 
 #[cfg(test)]

@@ -115,6 +115,13 @@ impl Overlaps {
         pair.intersection as f64 / whole as f64
     }
 
+    /// The area of a pair's predicted object over that of its true one.
+    pub fn growth(&self, pair: &Overlap) -> f64 {
+        let truth = self.truth_areas[pair.truth as usize - 1];
+        let prediction = self.prediction_areas[pair.prediction as usize - 1];
+        prediction as f64 / truth as f64
+    }
+
     /// The one-to-one matching with the most pairs of at least `threshold`, and among those the one
     /// with the largest sum of scores over all its pairs; pairs below the threshold are included.
     ///

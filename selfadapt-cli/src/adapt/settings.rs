@@ -112,12 +112,15 @@ fn criteria() -> Vec<Box<dyn StopCriterion>> {
     vec![
         Box::new(selfadapt_metrics::false_negative_rate::FalseNegativeRate::default()),
         Box::new(selfadapt_metrics::embedding_distance::EmbeddingDistance::default()),
-        // What rose wherever adaptation did harm, and fell wherever it helped: see docs/calibration.md.
         Box::new(selfadapt_metrics::inconsistency::Inconsistency {
-            threshold: Some(0.005),
+            threshold: Some(0.1),
         }),
         Box::new(selfadapt_metrics::new_instances::NewInstances {
             threshold: Some(0.5),
+            ..Default::default()
+        }),
+        Box::new(selfadapt_metrics::matched_size::MatchedSize {
+            threshold: Some(0.25),
             ..Default::default()
         }),
         Box::new(selfadapt_metrics::mean_confidence::MeanConfidence::default()),

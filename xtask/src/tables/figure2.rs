@@ -8,7 +8,7 @@ use super::numbers::markdown;
 use crate::experiment::record::{Reading, Record};
 
 /// The paper's panels first, in its order; what else a run records follows.
-const PANELS: [(&str, &str); 11] = [
+const PANELS: [(&str, &str); 12] = [
     ("mean-confidence", "(a) mean confidence"),
     ("view-variance", "(a) variance over views"),
     ("source-distance", "(b) distance to source embeddings"),
@@ -20,6 +20,7 @@ const PANELS: [(&str, &str); 11] = [
     ("view-disagreement", "disagreement of views"),
     ("instance-count", "number of instances"),
     ("instance-size", "size of instances"),
+    ("matched-size", "size of known instances"),
 ];
 
 const WIDTH: f64 = 300.;

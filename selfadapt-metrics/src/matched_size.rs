@@ -1,0 +1,100 @@
+//! Whether the cells that both models find are drawn larger or smaller than before.
+
+use selfadapt_core::stop::{Reading, StopCriterion};
+use serde::{Deserialize, Serialize};
+
+use crate::matching::{Criterion, Overlaps};
+use crate::median::median;
+
+/// The absolute value of the median, over the pairs of instances that both models find, of the logarithm of the ratio
+/// of their areas, now to initially.
+///
+/// Unlike the size of all instances it does not move where cells of another size are found anew. 0 where the untouched
+/// model found none; NaN where it did and none of them is found again, or the two readings are not of the same images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MatchedSize {
+    /// The IoU from which on two instances are the same one.
+    pub iou: f64,
+    /// The drift beyond which adaptation stops; none only records it.
+    pub threshold: Option<f64>,
+}
+
+impl Default for MatchedSize {
+    fn default() -> Self {
+        Self {
+            iou: 0.5,
+            threshold: None,
+        }
+    }
+}
+
+#[typetag::serde(name = "matched-size")]
+impl StopCriterion for MatchedSize {
+    fn name(&self) -> &'static str {
+        "matched-size"
+    }
+
+    fn drift(&self, initial: &Reading, now: &Reading) -> f64 {
+        if initial.instances.len() != now.instances.len() {
+            return f64::NAN;
+        }
+        let (mut ratios, mut found) = (Vec::new(), 0);
+        for (before, after) in initial.instances.iter().zip(&now.instances) {
+            let Ok(overlaps) = Overlaps::new(before, after) else {
+                return f64::NAN;
+            };
+            found += overlaps.truths();
+            let matched = overlaps.matched(Criterion::Iou, self.iou);
+            ratios.extend(
+                matched
+                    .iter()
+                    .map(|pair| overlaps.growth(&pair.overlap).ln()),
+            );
+        }
+        match median(ratios) {
+            Some(ratio) => ratio.abs(),
+            None if found == 0 => 0.0,
+            None => f64::NAN,
+        }
+    }
+
+    fn threshold(&self) -> Option<f64> {
+        self.threshold
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfadapt_core::labels::Labels;
+
+    fn reading(pixels: &[u32]) -> Reading {
+        Reading {
+            instances: vec![Labels::from_rows(1, pixels.len(), pixels.to_vec()).unwrap()],
+            ..Reading::default()
+        }
+    }
+
+    #[test]
+    fn sees_cells_that_are_drawn_smaller_and_not_those_found_anew() {
+        let criterion = MatchedSize::default();
+        let initial = reading(&[1, 1, 1, 0, 2, 2, 2, 0, 0, 0]);
+        let smaller = reading(&[1, 1, 0, 0, 2, 2, 0, 0, 0, 0]);
+        let drift = criterion.drift(&initial, &smaller);
+        assert!((drift - 1.5f64.ln()).abs() < 1e-12, "{drift}");
+        assert!((criterion.drift(&smaller, &initial) - drift).abs() < 1e-12);
+        let anew = reading(&[1, 1, 1, 0, 2, 2, 2, 0, 3, 0]);
+        assert_eq!(criterion.drift(&initial, &anew), 0.0);
+    }
+
+    #[test]
+    fn nothing_to_compare_is_no_drift_and_nothing_found_again_is_not_a_number() {
+        let criterion = MatchedSize::default();
+        let (empty, one) = (reading(&[0, 0, 0]), reading(&[1, 1, 1]));
+        assert_eq!(criterion.drift(&empty, &one), 0.0);
+        assert!(criterion.drift(&one, &empty).is_nan());
+        assert!(criterion.drift(&one, &reading(&[1, 1])).is_nan());
+        assert!(criterion.drift(&one, &Reading::default()).is_nan());
+    }
+}
