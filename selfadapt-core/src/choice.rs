@@ -1,5 +1,7 @@
 //! Choosing how to adapt: a few steps in each mode, and what the criteria then say of them, decide.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::adapt::config::{AdaptConfig, BatchNorm};
@@ -42,6 +44,10 @@ pub struct Choice {
     /// Criteria by name. The trial with the lowest sum of their drifts is the best; where that sum is not below zero,
     /// no trial has improved on the untouched model.
     pub by: Vec<String>,
+    /// Drifts by criterion beyond which a trial is not trusted. They are closer than a run's thresholds, as a trial
+    /// is shorter than a run.
+    #[serde(default)]
+    pub limits: BTreeMap<String, f64>,
 }
 
 /// How a trial went.
@@ -78,6 +84,25 @@ impl Choice {
         });
     }
 
+    /// A look at a trial, judged by the limits too.
+    ///
+    /// # Errors
+    /// If a criterion named in `limits` is not among those read.
+    pub fn judge(&self, look: Look) -> Result<Look> {
+        for (name, &threshold) in &self.limits {
+            let (criterion, drift) = drift(&look, name, "limits")?;
+            if look.verdict == Verdict::Continue && (drift.is_nan() || drift > threshold) {
+                let verdict = Verdict::Crossed {
+                    criterion,
+                    drift,
+                    threshold,
+                };
+                return Ok(Look { verdict, ..look });
+            }
+        }
+        Ok(look)
+    }
+
     /// The sum of the drifts that trials are compared by; `None` where a threshold was crossed, or the trial broke.
     ///
     /// # Errors
@@ -88,18 +113,12 @@ impl Choice {
         };
         let mut sum = 0.;
         for name in &self.by {
-            sum += look.drifts.get(name.as_str()).ok_or_else(|| {
-                let known: Vec<&str> = look.drifts.keys().copied().collect();
-                Error::Setting(format!(
-                    "choice.by: expected criteria of this run ({}), found {name}",
-                    known.join(", ")
-                ))
-            })?;
+            sum += drift(look, name, "by")?.1;
         }
         Ok((look.verdict == Verdict::Continue && sum.is_finite()).then_some(sum))
     }
 
-    /// The rule: of the trials that crossed no threshold, the one with the lowest score, if that is below zero.
+    /// The rule: of the trials that crossed no threshold and no limit, the one with the lowest score, if that is below zero.
     /// Between equals the earlier one wins.
     ///
     /// # Errors
@@ -117,14 +136,28 @@ impl Choice {
     }
 }
 
-/// Takes the steps of one trial and looks at what came of them; `adapting` then stands at their end. `None` where
-/// `stepped`, which is asked after each step, wished to stop.
+/// A criterion of a look: its own name, and its drift; `setting` is where `name` was given.
+fn drift(look: &Look, name: &str, setting: &str) -> Result<(&'static str, f64)> {
+    match look.drifts.get_key_value(name) {
+        Some((&own, &drift)) => Ok((own, drift)),
+        None => {
+            let known: Vec<&str> = look.drifts.keys().copied().collect();
+            Err(Error::Setting(format!(
+                "choice.{setting}: expected criteria of this run ({}), found {name}",
+                known.join(", ")
+            )))
+        }
+    }
+}
+
+/// Takes the steps of one trial of `choice` and looks at what came of them; `adapting` then stands at their end. `None`
+/// where `stepped`, which is asked after each step, wished to stop.
 ///
 /// # Errors
 /// If a step or the look fails for another reason than a loss that is not a number.
 pub fn trial(
+    choice: &Choice,
     adapting: &mut AdaptLoop,
-    steps: usize,
     bench: &Workbench,
     watch: &Watch,
     stepped: &mut dyn FnMut(StepReport) -> Wish,
@@ -134,7 +167,7 @@ pub fn trial(
         side: config.crop,
         batch: config.batch,
     };
-    while adapting.steps_taken() < steps.min(config.steps) {
+    while adapting.steps_taken() < choice.steps.min(config.steps) {
         let crops = adapting.draw(&sampler, bench.source)?;
         match adapting.step(&crops) {
             Ok(report) => {
@@ -146,7 +179,8 @@ pub fn trial(
             Err(other) => return Err(other),
         }
     }
-    Ok(Some(Trial::Seen(watch.look(adapting, bench)?)))
+    let look = watch.look(adapting, bench)?;
+    Ok(Some(Trial::Seen(choice.judge(look)?)))
 }
 
 #[cfg(test)]
@@ -161,6 +195,7 @@ mod tests {
             steps: 10,
             modes: Vec::new(),
             by: vec!["shakiness".into(), "doubt".into()],
+            limits: BTreeMap::new(),
         }
     }
 
@@ -189,6 +224,40 @@ mod tests {
         let forbidden = seen(-5., 0., CROSSED);
         assert_eq!(decide(&[forbidden.clone(), good]), Decision::Take(1));
         assert_eq!(decide(&[forbidden]), Decision::Keep);
+    }
+
+    #[test]
+    fn a_trial_beyond_a_limit_is_as_one_that_crossed_a_threshold() {
+        let mut choice = choice();
+        choice.limits.insert("doubt".into(), 0.1);
+        let judged = |doubt: f64, verdict: Verdict| {
+            let Trial::Seen(look) = seen(-1., doubt, verdict) else {
+                unreachable!()
+            };
+            choice.judge(look).unwrap()
+        };
+        let fine = judged(0.1, Verdict::Continue);
+        assert_eq!(fine.verdict, Verdict::Continue);
+        let beyond = judged(0.11, Verdict::Continue);
+        let verdict = Verdict::Crossed {
+            criterion: "doubt",
+            drift: 0.11,
+            threshold: 0.1,
+        };
+        assert_eq!(beyond.verdict, verdict);
+        assert_ne!(
+            judged(f64::NAN, Verdict::Continue).verdict,
+            Verdict::Continue
+        );
+        assert_eq!(judged(0.11, CROSSED).verdict, CROSSED);
+        assert_eq!(
+            choice.decide(&[Trial::Seen(beyond)]).unwrap(),
+            Decision::Keep
+        );
+        assert_eq!(
+            choice.decide(&[Trial::Seen(fine)]).unwrap(),
+            Decision::Take(0)
+        );
     }
 
     #[test]
@@ -233,10 +302,19 @@ mod tests {
     fn an_unknown_criterion_is_named() {
         let mut choice = choice();
         choice.by.push("mood".into());
+        choice.limits.insert("temper".into(), 1.);
         let trial = seen(0., 0., Verdict::Continue);
         let message = choice.score(&trial).unwrap_err().to_string();
         assert!(
-            message.contains("mood") && message.contains("shakiness"),
+            message.contains("by: ") && message.contains("mood") && message.contains("shakiness"),
+            "{message}"
+        );
+        let Trial::Seen(look) = trial else {
+            unreachable!()
+        };
+        let message = choice.judge(look).unwrap_err().to_string();
+        assert!(
+            message.contains("limits: ") && message.contains("temper"),
             "{message}"
         );
     }

@@ -53,13 +53,7 @@ pub fn choose(
             reports.push(report);
             observer.wish()
         };
-        let tried = choice::trial(
-            &mut adapting,
-            choice.steps,
-            bench,
-            &config.watch,
-            &mut stepped,
-        )?;
+        let tried = choice::trial(choice, &mut adapting, bench, &config.watch, &mut stepped)?;
         let Some(trial) = tried else {
             return Ok(over(Ending::Interrupted, 0));
         };
