@@ -93,7 +93,7 @@ impl Preset {
             // Cellpose's network, there of StarDist's: docs/calibration.md.
             limits: [
                 ("false-negative-rate".to_owned(), 0.125),
-                ("matched-size".to_owned(), 0.03),
+                ("shrinkage".to_owned(), 0.025),
             ]
             .into(),
         }
@@ -126,7 +126,7 @@ fn criteria() -> Vec<Box<dyn StopCriterion>> {
             threshold: Some(0.5),
             ..Default::default()
         }),
-        Box::new(selfadapt_metrics::matched_size::MatchedSize {
+        Box::new(selfadapt_metrics::shrinkage::Shrinkage {
             threshold: Some(0.25),
             ..Default::default()
         }),

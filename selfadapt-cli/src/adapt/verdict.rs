@@ -67,9 +67,7 @@ pub fn spoken(criterion: &str) -> &str {
         "false-negative-rate" => "the share of the first model's cells that are no longer found",
         "embedding-distance" => "the distance of the features from the first model's",
         "new-instances" => "the share of cells that the first model did not find",
-        "matched-size" => {
-            "the change of size of the first model's cells (logarithm of the ratio of areas)"
-        }
+        "shrinkage" => "the shrinking of the first model's cells (logarithm of the ratio of areas)",
         "inconsistency" => "the contradiction between the maps and the cells decoded from them",
         other => other,
     }

@@ -7,7 +7,7 @@ pub fn spoken(name: &str) -> String {
         "embedding-distance" => "how far the network's features have moved",
         "inconsistency" => "how badly the network's maps fit the cells cut from them",
         "new-instances" => "cells that your model did not find",
-        "matched-size" => "how much smaller or larger the cells of your model are drawn",
+        "shrinkage" => "how much smaller the cells of your model are drawn",
         "mean-confidence" => "change of the network's confidence",
         "view-variance" => "disagreement between flipped and turned views",
         "instability" => "cells that are lost when noise and blur are added",

@@ -20,7 +20,7 @@ const PANELS: [(&str, &str); 12] = [
     ("view-disagreement", "disagreement of views"),
     ("instance-count", "number of instances"),
     ("instance-size", "size of instances"),
-    ("matched-size", "size of known instances"),
+    ("shrinkage", "shrinkage of known instances"),
 ];
 
 const WIDTH: f64 = 300.;
