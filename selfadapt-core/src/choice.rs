@@ -41,9 +41,11 @@ pub struct Choice {
     pub steps: usize,
     /// What is tried, in this order; with none, a run's own settings are used without a trial.
     pub modes: Vec<Mode>,
-    /// Criteria by name. The trial with the lowest sum of their drifts is the best; where that sum is not below zero,
-    /// no trial has improved on the untouched model.
+    /// Criteria by name. The trial with the lowest sum of their drifts is the best.
     pub by: Vec<String>,
+    /// How far below zero that sum must lie; where it does not, no trial has improved on the untouched model.
+    #[serde(default)]
+    pub margin: f64,
     /// Drifts by criterion beyond which a trial is not trusted. They are closer than a run's thresholds, as a trial
     /// is shorter than a run.
     #[serde(default)]
@@ -118,8 +120,8 @@ impl Choice {
         Ok((look.verdict == Verdict::Continue && sum.is_finite()).then_some(sum))
     }
 
-    /// The rule: of the trials that crossed no threshold and no limit, the one with the lowest score, if that is below zero.
-    /// Between equals the earlier one wins.
+    /// The rule: of the trials that crossed no threshold and no limit, the one with the lowest score, if that is below zero
+    /// by more than the margin. Between equals the earlier one wins.
     ///
     /// # Errors
     /// As [`Choice::score`].
@@ -127,7 +129,7 @@ impl Choice {
         let mut best: Option<(usize, f64)> = None;
         for (index, trial) in trials.iter().enumerate() {
             if let Some(score) = self.score(trial)?
-                && score < best.map_or(0., |(_, lowest)| lowest)
+                && score < best.map_or(-self.margin, |(_, lowest)| lowest)
             {
                 best = Some((index, score));
             }
@@ -195,6 +197,7 @@ mod tests {
             steps: 10,
             modes: Vec::new(),
             by: vec!["shakiness".into(), "doubt".into()],
+            margin: 0.,
             limits: BTreeMap::new(),
         }
     }
@@ -269,6 +272,20 @@ mod tests {
         assert_eq!(decide(seen(f64::NAN, -1., fine)), Decision::Keep);
         assert_eq!(decide(Trial::Broke("NaN".into())), Decision::Keep);
         assert_eq!(choice().decide(&[]).unwrap(), Decision::Keep);
+    }
+
+    #[test]
+    fn the_model_is_kept_where_no_more_than_the_margin_was_won() {
+        let choice = Choice {
+            margin: 0.05,
+            ..choice()
+        };
+        let decide = |won: f64| {
+            let trial = seen(-won, 0., Verdict::Continue);
+            choice.decide(&[trial]).unwrap()
+        };
+        assert_eq!(decide(0.05), Decision::Keep);
+        assert_eq!(decide(0.06), Decision::Take(0));
     }
 
     #[test]

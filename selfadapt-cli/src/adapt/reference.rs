@@ -91,7 +91,7 @@ fn reference() -> String {
             let words = found.map_or_else(String::new, |(_, file, name)| words(file, name));
             let shown = |table: &toml::Table| match table.get(key) {
                 None => "-".to_owned(),
-                Some(value) if nested(value) => "below".to_owned(),
+                Some(value) if nested(value, &child(path, key)) => "below".to_owned(),
                 Some(value) => format!("`{value}`"),
             };
             writeln!(
@@ -127,12 +127,17 @@ fn reference() -> String {
 }
 
 /// Whether a value gets a table of its own.
-fn nested(value: &toml::Value) -> bool {
+fn nested(value: &toml::Value, path: &str) -> bool {
     let tables = |array: &Vec<toml::Value>| array.first().is_some_and(toml::Value::is_table);
-    value.as_array().is_some_and(tables)
-        || value
-            .as_table()
-            .is_some_and(|table| !table.contains_key("diameter"))
+    value.as_array().is_some_and(tables) || TABLES.iter().any(|(known, _, _)| *known == path)
+}
+
+/// The path of a key of the table at `path`.
+fn child(path: &str, key: &str) -> String {
+    match path {
+        "" => key.to_owned(),
+        path => format!("{path}.{key}"),
+    }
 }
 
 /// The table at a path; the first one of an array of tables, none where the array is empty.

@@ -89,6 +89,7 @@ impl Preset {
                 Self::Paper => Vec::new(),
             },
             by: vec!["instability".into()],
+            margin: 0.05,
             // Each lies between the trials of the tuned sets that led to a gain and those that led to harm, here of
             // Cellpose's network, there of StarDist's: docs/calibration.md.
             limits: [
@@ -120,7 +121,7 @@ fn criteria() -> Vec<Box<dyn StopCriterion>> {
         Box::new(selfadapt_metrics::false_negative_rate::FalseNegativeRate::default()),
         Box::new(selfadapt_metrics::embedding_distance::EmbeddingDistance::default()),
         Box::new(selfadapt_metrics::inconsistency::Inconsistency {
-            threshold: Some(0.1),
+            threshold: Some(0.01),
         }),
         Box::new(selfadapt_metrics::new_instances::NewInstances {
             threshold: Some(0.5),
