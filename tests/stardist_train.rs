@@ -157,8 +157,8 @@ fn what_lies_beyond_the_image_does_not_count() {
     assert!(prob.slice(s![8.., ..]).iter().all(|&p| p == -1.));
     assert!(prob.slice(s![..8, ..]).iter().all(|&p| p >= 0.));
     assert!(prob.iter().any(|&p| p == 1.));
-    let seen = prob.iter().zip(found.index_axis(Axis(0), 1));
-    assert!(seen.into_iter().all(|(&p, &d)| (p > 0.) == (d > 0.)));
+    let mut seen = prob.iter().zip(found.index_axis(Axis(0), 1));
+    assert!(seen.all(|(&p, &d)| (p > 0.) == (d > 0.)));
 }
 
 proptest! {
@@ -168,7 +168,7 @@ proptest! {
         radius in 4f64..16.,
         centre in (-0.5..0.5, -0.5..0.5),
         flip in any::<bool>(),
-        angle in 0f64..6.28,
+        angle in 0.0..std::f64::consts::TAU,
         scale in 0.75..1.25,
     ) {
         // The middle of the crop looks at the middle of the image.

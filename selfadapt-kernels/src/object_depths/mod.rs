@@ -145,8 +145,8 @@ mod tests {
             let squares = others.map(|(v, u)| (v - y).pow(2) + (u - x).pow(2));
             (squares.min().unwrap() as f64).sqrt()
         };
-        let places = || (0..tall).flat_map(|y| (0..wide).map(move |x| (y, x)));
-        let all: Vec<f64> = places().map(|(y, x)| distance(y, x)).collect();
+        let places = (0..tall * wide).map(|pixel| distance(pixel / wide, pixel % wide));
+        let all: Vec<f64> = places.collect();
         let depth = |(pixel, &distance): (usize, &f64)| {
             if labels[pixel] == 0 {
                 return 0.;

@@ -193,22 +193,22 @@ dispatched! {
             let n = weights.len();
             let ray = |k: usize| k * pixels + first + start..k * pixels + first + start + n;
             let zeros = [T::zero(); PIXELS];
-            let (mut shared, mut union, mut length) = (zeros, zeros, zeros);
+            let (mut shared, mut joined, mut length) = (zeros, zeros, zeros);
             for k in 0..rays {
                 let inputs = predicted[ray(k)].iter().zip(&right[ray(k)]);
-                let sums = shared.iter_mut().zip(&mut union).zip(&mut length);
-                for ((&p, &t), ((shared, union), length)) in inputs.zip(sums) {
+                let sums = shared.iter_mut().zip(&mut joined).zip(&mut length);
+                for ((&p, &t), ((shared, joined), length)) in inputs.zip(sums) {
                     let (less, more) = if p < t { (p, t) } else { (t, p) };
                     *shared += sign(p) * less * less;
-                    *union += more * more;
+                    *joined += more * more;
                     *length += p.magnitude();
                 }
             }
             let mut terms = zeros;
             for (i, term) in terms[..n].iter_mut().enumerate() {
                 let m = weights[i];
-                union[i] += shares.tiny;
-                let lacks = T::one() - shared[i] / union[i];
+                joined[i] += shares.tiny;
+                let lacks = T::one() - shared[i] / joined[i];
                 *term = m * shares.error * lacks + (T::one() - m) * shares.length * length[i];
             }
             sum += lane_sum(&terms[..n], |v| v);
@@ -217,10 +217,10 @@ dispatched! {
                 let slots = gradient[start..start + n].iter_mut().enumerate();
                 let inputs = predicted[ray(k)].iter().zip(&right[ray(k)]);
                 for ((i, slot), (&p, &t)) in slots.zip(inputs) {
-                    let (m, union) = (weights[i], union[i]);
+                    let (m, joined) = (weights[i], joined[i]);
                     let by_shared = if p < t { p.magnitude() + p.magnitude() } else { T::zero() };
                     let by_union = if p > t { p + p } else { T::zero() };
-                    let by = (shared[i] * by_union - by_shared * union) / (union * union);
+                    let by = (shared[i] * by_union - by_shared * joined) / (joined * joined);
                     slot.put(m * shares.error * by + (T::one() - m) * shares.length * sign(p));
                 }
             }
