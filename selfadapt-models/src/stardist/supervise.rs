@@ -2,7 +2,7 @@
 //! of stardist 0.9.1.
 
 use candle_core::{DType, Tensor};
-use ndarray::{Array3, ArrayView3, Axis, s};
+use ndarray::{Array3, ArrayView3, Axis, Slice};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::labels::Labels;
 use selfadapt_core::maps::Prediction;
@@ -110,7 +110,7 @@ impl Supervision for StarDistSupervision {
         let seen = warp.nearest(maps.index_axis(Axis(0), 0));
         let labels: Vec<u32> = seen.iter().map(|&v| (v as u32).saturating_sub(1)).collect();
         // Depths are those of the thinned labels, distances those of all pixels, as in the package.
-        let seen = seen.slice(s![..;grid, ..;grid]);
+        let seen = seen.slice_each_axis(|_| Slice::new(0, None, grid as isize));
         let (rows, columns) = seen.dim();
         let thinned: Vec<u32> = seen.iter().map(|&v| (v as u32).saturating_sub(1)).collect();
         let depths = object_depths(&thinned, rows, columns)?;
@@ -125,8 +125,9 @@ impl Supervision for StarDistSupervision {
             let (y, x) = pixel;
             targets[[0, y, x]] = if seen == 0. { UNKNOWN } else { depth };
             let distances = &distances[(y * columns + x) * rays..][..rays];
-            let mut to = targets.slice_mut(s![1.., y, x]);
-            to.iter_mut().zip(distances).for_each(|(to, d)| *to = *d);
+            for (k, &distance) in distances.iter().enumerate() {
+                targets[[1 + k, y, x]] = distance;
+            }
         }
         Ok(targets)
     }
