@@ -93,6 +93,83 @@ fn trains_from_scratch_and_goes_on_and_is_used() {
     );
 }
 
+/// A small StarDist network that looks at the cells' first channel.
+const STARS: &str = "train --threads 2 --from-scratch --model stardist --set unet_n_filter_base=8 --set unet_n_depth=2 \
+                     --set net_conv_after_unet=16 --set n_rays=16 --channels 1 --crop 96 --crops-per-epoch 8 \
+                     --learning-rate 3e-3";
+
+/// AP at an IoU of 0.5 of a model on the images that `folder` holds.
+fn score(folder: &Path, model: &str) -> f64 {
+    let images = "cells/cells_000.tif cells/cells_001.tif cells/cells_002.tif";
+    let masks = format!("masks-of-{}", model.replace('/', "-"));
+    run(
+        folder,
+        &format!("segment --model {model} --out {masks} {images}"),
+    );
+    let evaluate = "--truth cells --thresholds 0.5 --json scores.json";
+    run(folder, &format!("evaluate --pred {masks} {evaluate}"));
+    let scores = std::fs::read_to_string(folder.join("scores.json")).unwrap();
+    let scores: Value = serde_json::from_str(&scores).unwrap();
+    scores["overall"]["average_precision"][0]["ap"]
+        .as_f64()
+        .unwrap()
+}
+
+#[test]
+fn a_stardist_network_learns_to_see_drawn_cells() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    // The first epoch's learning rate is 0, so these are the weights as they were drawn.
+    run(
+        folder.path(),
+        &format!("{STARS} --epochs 1 --out drawn cells"),
+    );
+    run(
+        folder.path(),
+        &format!("{STARS} --epochs 60 --out taught cells"),
+    );
+    let (before, after) = (
+        score(folder.path(), "drawn"),
+        score(folder.path(), "taught"),
+    );
+    println!("AP@0.5 from {before} to {after}");
+    assert!(before < 0.1 && after > 0.5, "from {before} to {after}");
+
+    // What is written for StarDist's own package is the same model.
+    for file in ["config.json", "thresholds.json", "weights_best.h5"] {
+        assert!(at("taught/trained").join(file).is_file(), "{file}");
+    }
+    assert_eq!(score(folder.path(), "taught/trained"), after);
+    let masks = |model: &str| {
+        std::fs::read(at(&format!("masks-of-{model}/cells_000_cp_masks.tif"))).unwrap()
+    };
+    assert!(masks("taught") == masks("taught-trained"));
+
+    // Going on after two epochs leads where three do, and it can be taught some more.
+    let few = format!("{STARS} --save-every 1");
+    run(
+        folder.path(),
+        &format!("{few} --epochs 3 --out whole cells"),
+    );
+    run(
+        folder.path(),
+        &format!("{few} --epochs 2 --out parts cells"),
+    );
+    let config = std::fs::read_to_string(at("parts/config.toml")).unwrap();
+    let config = config.replace("epochs = 2", "epochs = 3");
+    std::fs::write(at("parts/config.toml"), config).unwrap();
+    run(folder.path(), "train --threads 2 --resume parts");
+    let delivered = |run: &str| std::fs::read(at(run).join("delivered.safetensors")).unwrap();
+    assert!(
+        delivered("whole") == delivered("parts"),
+        "the run ended elsewhere"
+    );
+    run(
+        folder.path(),
+        "train --model taught/trained --epochs 1 --crop 96 --out finer cells",
+    );
+}
+
 #[test]
 fn bad_input_is_named() {
     let folder = folder();
@@ -129,6 +206,14 @@ fn bad_input_is_named() {
     says(
         &format!("{TRAIN} --out run cells"),
         "expected labels of 96 x 96 pixels as the image has, found 128 x 128",
+    );
+    says(
+        "train --from-scratch --model mesmer --out run cells",
+        "a mesmer model cannot be trained from labels here",
+    );
+    says(
+        &format!("{STARS} --set train_dist_loss=huber --out run cells"),
+        "unknown variant `huber`",
     );
     says("train --model nothing.pt --out run cells", "nothing.pt");
     says("train --from-scratch --out run cells", "--model");

@@ -12,7 +12,7 @@ use selfadapt_core::random_weights::random_weights;
 use selfadapt_models::format::ModelFormat;
 
 /// Every registered model, and the toy.
-fn models() -> Vec<(String, Box<dyn ModelConfig>)> {
+pub fn models() -> Vec<(String, Box<dyn ModelConfig>)> {
     let mut names: Vec<String> = inventory::iter::<ModelFormat>()
         // Registered by tests/format.rs, to try the registry itself.
         .filter(|format| format.name != "speck")
@@ -57,7 +57,7 @@ fn images(config: &dyn ModelConfig, batch: usize) -> Tensor {
 }
 
 /// Random weights with no zeros or ones left, so that every part of the network takes part.
-fn weights(config: &dyn ModelConfig) -> ParamSet {
+pub fn weights(config: &dyn ModelConfig) -> ParamSet {
     let params = random_weights(config, 7).unwrap();
     for (index, (_, var)) in params.trainable().enumerate() {
         let n = var.elem_count();
@@ -291,7 +291,7 @@ fn configurations_survive_being_written() {
     }
 }
 
-fn norm(tensor: &Tensor) -> f64 {
+pub fn norm(tensor: &Tensor) -> f64 {
     let numbers = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     numbers
         .iter()

@@ -11,7 +11,7 @@ use selfadapt_core::params::Lend;
 use selfadapt_core::random_weights::random_weights;
 use selfadapt_core::supervise::Example;
 use selfadapt_core::supervise::config::{Optimiser, TrainConfig};
-use selfadapt_core::supervise::train::{TrainLoop, supervision};
+use selfadapt_core::supervise::train::TrainLoop;
 use selfadapt_core::supervise::warp::Warp;
 use selfadapt_metrics::average_precision::average_precision;
 use selfadapt_models::cellpose::CellposeConfig;
@@ -45,7 +45,7 @@ fn losses_and_steps_are_those_of_cellpose() {
         let config = TrainConfig {
             optimiser,
             weight_decay: 1e-5,
-            ..TrainConfig::fine_tuning()
+            ..loaded.config.supervision().unwrap().defaults(false)
         };
         let mut training = TrainLoop::new(loaded.config.as_ref(), &loaded.params, config).unwrap();
         let expected = &record["optimiser_steps"][name]["losses_train_mode"];
@@ -87,7 +87,7 @@ fn crops_are_those_of_cellpose() {
             .into_dimensionality::<Ix3>()
             .unwrap()
     };
-    let teaching = supervision(&CellposeConfig::default()).unwrap();
+    let teaching = CellposeConfig::default().supervision().unwrap();
     for (n, drawn) in drawn.outer_iter().enumerate() {
         let drawn: Vec<f64> = drawn.iter().copied().collect();
         let warp = Warp {
@@ -118,7 +118,7 @@ fn crops_are_those_of_cellpose() {
 }
 
 /// Bright discs of 13 pixels on a dark, faintly rippled ground.
-fn discs(seed: usize) -> (Image, Labels) {
+pub fn discs(seed: usize) -> (Image, Labels) {
     const SIZE: (usize, usize) = (64, 64);
     let centre = |k: usize| {
         let wander = |n: usize| ((n * 7 + seed * 5 + k * 3) % 7) as f64;
@@ -150,7 +150,7 @@ fn a_small_network_learns_a_tiny_set_by_heart() {
         diam_labels: Some(13.),
         ..CellposeConfig::default()
     };
-    let teaching = supervision(&model).unwrap();
+    let teaching = model.supervision().unwrap();
     let sets: Vec<(Image, Labels)> = (0..4).map(discs).collect();
     let examples: Vec<Example> = sets
         .iter()
@@ -161,7 +161,7 @@ fn a_small_network_learns_a_tiny_set_by_heart() {
         crops_per_epoch: 8,
         batch: 4,
         crop: 64,
-        ..TrainConfig::from_scratch()
+        ..teaching.defaults(true)
     };
     let weights = random_weights(&model, 3).unwrap();
     let mut training = TrainLoop::new(&model, &weights, config).unwrap();
@@ -201,7 +201,7 @@ fn a_small_network_learns_a_tiny_set_by_heart() {
 #[test]
 fn what_cannot_be_taught_from_says_why() {
     let model = CellposeConfig::default();
-    let teaching = supervision(&model).unwrap();
+    let teaching = model.supervision().unwrap();
     let (image, labels) = discs(0);
     let say = |labels: &Labels| {
         let made = Example::new(&model, teaching.as_ref(), &image, labels);
@@ -215,14 +215,14 @@ fn what_cannot_be_taught_from_says_why() {
     let empty = say(&Labels::empty(64, 64));
     assert!(empty.contains("every pixel is 0"), "{empty}");
     let toy = crate::toy::ToyConfig { threshold: 0.5 };
-    let message = supervision(&toy).err().unwrap().to_string();
+    let message = toy.supervision().err().unwrap().to_string();
     assert!(
         message.contains("cannot be trained from labels"),
         "{message}"
     );
     let config = TrainConfig {
         crop: 100,
-        ..TrainConfig::fine_tuning()
+        ..teaching.defaults(false)
     };
     let weights = random_weights(&model, 0).unwrap();
     let message = TrainLoop::new(&model, &weights, config)
@@ -230,7 +230,7 @@ fn what_cannot_be_taught_from_says_why() {
         .unwrap()
         .to_string();
     assert!(message.contains("multiple of 16"), "{message}");
-    let mut training = TrainLoop::new(&model, &weights, TrainConfig::fine_tuning()).unwrap();
+    let mut training = TrainLoop::new(&model, &weights, teaching.defaults(false)).unwrap();
     let message = training.epoch(&[]).unwrap_err().to_string();
     assert!(message.contains("no labelled image"), "{message}");
     let _ = labels;

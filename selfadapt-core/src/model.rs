@@ -8,7 +8,7 @@ use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
 use crate::diameter::SizeModel;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::image::Image;
 use crate::labels::Labels;
@@ -187,9 +187,15 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
         Perturb::default()
     }
 
-    /// How the model learns from labels, where it can.
-    fn supervision(&self) -> Option<Box<dyn Supervision>> {
-        None
+    /// How the model learns from labels.
+    ///
+    /// # Errors
+    /// If it cannot, which is the default, or not with these settings.
+    fn supervision(&self) -> Result<Box<dyn Supervision>> {
+        Err(Error::Setting(format!(
+            "a {} model cannot be trained from labels here",
+            self.typetag_name()
+        )))
     }
 
     /// Working pixels per image pixel.

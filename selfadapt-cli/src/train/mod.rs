@@ -12,7 +12,7 @@ use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io::{self, Axes};
 use selfadapt_core::model::{ModelConfig, Sizing};
 use selfadapt_core::supervise::config::Optimiser;
-use selfadapt_core::supervise::train::{TrainLoop, supervision};
+use selfadapt_core::supervise::train::TrainLoop;
 use selfadapt_core::supervise::{Example, Supervision};
 use selfadapt_models::run_folder;
 use serde_json::Value;
@@ -29,12 +29,14 @@ use settings::TrainRun;
 /// Train a model on labelled images.
 ///
 /// The labels of a.tif are a_masks.tif (or .png, .npy) beside it, or what --mask-filter says. Cellpose
-/// models learn as Cellpose 3 teaches them. RUN/trained is a file that the model's own package opens.
+/// models learn as Cellpose 3 teaches them, StarDist models as StarDist 0.9 does. RUN/trained is a file or
+/// folder that the model's own package opens. Defaults that depend on the model are in docs/training.md.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   selfadapt train --model cyto.pt --out run labelled/
   selfadapt train --from-scratch --model cellpose --set 'nbase=[2,16,32,64]' --out run labelled/
+  selfadapt train --from-scratch --model stardist --set n_rays=64 --crop 128 --out run labelled/
   selfadapt segment --model run --out masks images/")]
 pub struct Args {
     /// Labelled images: files, folders, or patterns
@@ -67,28 +69,28 @@ pub struct Args {
     /// Any other setting of the model, as `selfadapt models info` lists them
     #[arg(long, value_name = "NAME=VALUE", value_parser = crate::segment::settings::parse)]
     set: Vec<(String, Value)>,
-    /// Epochs [default: 100, or 500 from scratch]
+    /// Epochs [default: 100; from scratch 500 (Cellpose), 400 (StarDist)]
     #[arg(long, alias = "n_epochs")]
     epochs: Option<usize>,
-    /// Crops in a step [default: 8]
+    /// Crops in a step [default: 8 (Cellpose), 4 (StarDist)]
     #[arg(long, alias = "batch_size")]
     batch: Option<usize>,
     /// Side of a crop, in pixels of the working scale [default: the model's]
     #[arg(long, value_name = "PIXELS")]
     crop: Option<usize>,
-    /// Crops in an epoch; 0 takes one of every image [default: 0]
+    /// Crops in an epoch; 0 takes one of every image [default: 0; StarDist from scratch 100]
     #[arg(long, alias = "nimg_per_epoch", value_name = "N")]
     crops_per_epoch: Option<usize>,
-    /// What moves the weights [default: sgd, or adamw from scratch]
+    /// What moves the weights [default: sgd (Cellpose's fine-tuning), adamw (others)]
     #[arg(long, value_enum)]
     optimiser: Option<OptimiserWish>,
-    /// Highest learning rate [default: 0.1, or 0.005 from scratch]
+    /// Highest learning rate [default: the model's]
     #[arg(long, alias = "learning_rate", value_name = "RATE")]
     learning_rate: Option<f64>,
-    /// Weight decay [default: 1e-4, or 1e-5 from scratch]
+    /// Weight decay [default: the model's]
     #[arg(long, alias = "weight_decay", value_name = "DECAY")]
     weight_decay: Option<f64>,
-    /// Leave out images with fewer objects [default: 5]
+    /// Leave out images with fewer objects [default: 5 (Cellpose), 1 (StarDist)]
     #[arg(long, alias = "min_train_masks", value_name = "N")]
     min_objects: Option<usize>,
     /// Epochs between checkpoints [default: 10]
@@ -136,7 +138,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         }
     };
     let loaded = run.open().map_err(Failure::model)?;
-    let supervision = supervision(run.model.as_ref())?;
+    let supervision = run.model.supervision()?;
     let (pairs, mut notes) = pairs::find(&run.inputs, &run.mask_filter, args.skip_unpaired)?;
     let (pairs, examples) = read(&run, supervision.as_ref(), pairs, &mut notes)?;
     let diameter = mean(examples.iter().filter_map(Example::diameter));

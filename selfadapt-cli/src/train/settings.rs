@@ -122,14 +122,9 @@ pub fn resolve(args: &Args) -> Result<TrainRun, Failure> {
         mask_filter: "_masks".into(),
         save_every: 10,
         snapshots: 12,
-        train: if from_scratch {
-            TrainConfig::from_scratch()
-        } else {
-            TrainConfig::fine_tuning()
-        },
+        train: model.supervision()?.defaults(from_scratch),
         model,
     };
-    run.train.crop = run.model.input().crop;
     if let (Some(path), Some(over)) = (&args.config, over) {
         let mut all = toml::Table::try_from(&run).map_err(|e| Error::Setting(e.to_string()))?;
         lay_over(&mut all, over);

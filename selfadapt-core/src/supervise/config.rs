@@ -15,7 +15,8 @@ pub enum Optimiser {
     Sgd,
 }
 
-/// Settings of training; everything that its result depends on beside weights, images and labels.
+/// Settings of training; everything that its result depends on beside weights, images and labels. What they are by
+/// default the model says: [`super::Supervision::defaults`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
@@ -44,35 +45,6 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
-    /// For a pretrained model and a few images: SGD, as Cellpose 3.1 advises.
-    pub fn fine_tuning() -> Self {
-        Self {
-            seed: 0,
-            epochs: 100,
-            crops_per_epoch: 0,
-            batch: 8,
-            crop: 224,
-            optimiser: Optimiser::Sgd,
-            learning_rate: 0.1,
-            weight_decay: 1e-4,
-            momentum: 0.9,
-            scale_range: 0.5,
-            min_objects: 5,
-        }
-    }
-
-    /// For weights that know nothing: AdamW with the defaults of Cellpose 3.1's `train_seg`, in a quarter of its
-    /// epochs.
-    pub fn from_scratch() -> Self {
-        Self {
-            epochs: 500,
-            optimiser: Optimiser::AdamW,
-            learning_rate: 0.005,
-            weight_decay: 1e-5,
-            ..Self::fine_tuning()
-        }
-    }
-
     /// Learning rate of an epoch, counted from 0.
     ///
     /// As Cellpose 3.1.1's `train_seg`: it rises from 0 within ten epochs; the last hundred of more than 300 epochs, or
@@ -155,9 +127,17 @@ mod tests {
 
     fn rates(epochs: usize) -> Vec<f64> {
         let config = TrainConfig {
+            seed: 0,
             epochs,
+            crops_per_epoch: 0,
+            batch: 8,
+            crop: 224,
+            optimiser: Optimiser::Sgd,
             learning_rate: 1.,
-            ..TrainConfig::fine_tuning()
+            weight_decay: 0.,
+            momentum: 0.,
+            scale_range: 0.5,
+            min_objects: 5,
         };
         (0..epochs).map(|epoch| config.rate(epoch)).collect()
     }

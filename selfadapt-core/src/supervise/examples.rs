@@ -46,7 +46,10 @@ impl Example {
         }
         let diameter = supervision.diameter(labels);
         let scale = model.working_scale(diameter.map_or(Sizing::Native, Sizing::Diameter))?;
+        let (height, width) = image.size();
+        // What a model adds at the ends, for the network to divide, has no labels.
         let prepared = model.prepare(image, 1.)?;
+        let prepared = prepared.narrow(1, 0, height)?.narrow(2, 0, width)?;
         let shape = prepared.dims3()?;
         let image = Array3::from_shape_vec(shape, prepared.flatten_all()?.to_vec1()?)
             .map_err(|error| Error::Image(error.to_string()))?;
@@ -80,7 +83,7 @@ impl Example {
         self.objects
     }
 
-    /// A crop of the image `[C, side, side]`, and its targets, row by row.
+    /// A crop of the image `[C, side, side]` row by row, and its targets.
     pub(super) fn cut(
         &self,
         supervision: &dyn Supervision,

@@ -59,19 +59,6 @@ pub struct TrainLoop {
     epoch: usize,
 }
 
-/// The model's supervision.
-///
-/// # Errors
-/// If the model cannot be trained from labels.
-pub fn supervision(model: &dyn ModelConfig) -> Result<Box<dyn Supervision>> {
-    model.supervision().ok_or_else(|| {
-        Error::Setting(format!(
-            "a {} model cannot be trained from labels here",
-            model.typetag_name()
-        ))
-    })
-}
-
 impl TrainLoop {
     /// A loop before its first epoch, on a copy of `weights`.
     ///
@@ -81,7 +68,7 @@ impl TrainLoop {
         config.check(model)?;
         let network = Network::new(model, weights.fork()?, Lend::Tracked)?;
         Ok(Self {
-            supervision: supervision(model)?,
+            supervision: model.supervision()?,
             moving: Moving::new(config.optimiser, &network.params)?,
             network,
             config,
@@ -145,7 +132,7 @@ impl TrainLoop {
         })
     }
 
-    /// One step on crops `[B, C, side, side]` with targets `[B, T, side, side]`: the loss before it, and its parts.
+    /// One step on crops `[B, C, side, side]` with targets `[B, T, H', W']`: the loss before it, and its parts.
     ///
     /// # Errors
     /// If they do not fit the model, or the loss is not a number; nothing has moved then.
@@ -190,17 +177,17 @@ impl TrainLoop {
             .zip(&warps)
             .map(|(example, warp)| example.cut(self.supervision.as_ref(), warp))
             .collect::<Result<_>>()?;
-        let (mut pixels, mut targets, mut planes) = (Vec::new(), Vec::new(), 0);
+        let (mut pixels, mut targets, mut shape) = (Vec::new(), Vec::new(), (0, 0, 0));
         for (image, target) in cut {
             pixels.extend(image);
-            planes = target.dim().0;
+            shape = target.dim();
             targets.extend(target);
         }
         let batch = examples.len();
         let channels = pixels.len() / (batch * side * side).max(1);
-        let tensor =
-            |values, planes| Tensor::from_vec(values, (batch, planes, side, side), &Device::Cpu);
-        Ok((tensor(pixels, channels)?, tensor(targets, planes)?))
+        let images = Tensor::from_vec(pixels, (batch, channels, side, side), &Device::Cpu)?;
+        let shape = (batch, shape.0, shape.1, shape.2);
+        Ok((images, Tensor::from_vec(targets, shape, &Device::Cpu)?))
     }
 
     /// A copy of the state.

@@ -173,7 +173,7 @@ impl ModelConfig for CellposeConfig {
         InputSpec {
             channels: self.nbase.first().copied().unwrap_or(0),
             divisor: 16,
-            crop: 224,
+            crop: supervise::CROP,
             tile: 224,
             align: 1,
             grid: 1,
@@ -208,8 +208,8 @@ impl ModelConfig for CellposeConfig {
         Box::new(CellposeDecoder::new(self.clone()))
     }
 
-    fn supervision(&self) -> Option<Box<dyn Supervision>> {
-        Some(Box::new(supervise::CellposeSupervision))
+    fn supervision(&self) -> Result<Box<dyn Supervision>> {
+        Ok(Box::new(supervise::CellposeSupervision))
     }
 
     fn working_scale(&self, sizing: Sizing) -> Result<f64> {

@@ -7,6 +7,7 @@ use selfadapt_core::labels::Labels;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::objective::LossParts;
 use selfadapt_core::supervise::Supervision;
+use selfadapt_core::supervise::config::{Optimiser, TrainConfig};
 use selfadapt_core::supervise::warp::Warp;
 use selfadapt_kernels::label_flows::label_flows;
 use selfadapt_kernels::masked_loss::{masked_bce_with_logits, masked_mse};
@@ -16,6 +17,8 @@ use selfadapt_kernels::objects::median_diameter;
 const FLOW_LENGTH: f64 = 5.;
 /// Weight of the flows' mean squared error beside the cross-entropy of the cells.
 const FLOW_WEIGHT: f64 = 0.5;
+/// Side in pixels of the crops that Cellpose's networks are trained on.
+pub(super) const CROP: usize = 224;
 /// Images whose objects are said to be smaller are scaled as if they had this diameter.
 const LEAST_DIAMETER: f64 = 5.;
 
@@ -24,6 +27,34 @@ const LEAST_DIAMETER: f64 = 5.;
 pub struct CellposeSupervision;
 
 impl Supervision for CellposeSupervision {
+    /// For a pretrained model and a few images SGD, as Cellpose 3.1 advises; from scratch AdamW with the defaults of
+    /// its `train_seg`, in a quarter of its epochs.
+    fn defaults(&self, from_scratch: bool) -> TrainConfig {
+        let fine_tuning = TrainConfig {
+            seed: 0,
+            epochs: 100,
+            crops_per_epoch: 0,
+            batch: 8,
+            crop: CROP,
+            optimiser: Optimiser::Sgd,
+            learning_rate: 0.1,
+            weight_decay: 1e-4,
+            momentum: 0.9,
+            scale_range: 0.5,
+            min_objects: 5,
+        };
+        if !from_scratch {
+            return fine_tuning;
+        }
+        TrainConfig {
+            epochs: 500,
+            optimiser: Optimiser::AdamW,
+            learning_rate: 0.005,
+            weight_decay: 1e-5,
+            ..fine_tuning
+        }
+    }
+
     fn diameter(&self, labels: &Labels) -> Option<f64> {
         Some(median_diameter(labels.as_slice()).max(LEAST_DIAMETER))
     }

@@ -10,7 +10,7 @@ use super::StarDistConfig;
 /// Thresholds of the package where a folder has no thresholds.json.
 const THRESHOLDS: (f64, f64) = (0.5, 0.4);
 
-/// Keys of config.json that do not shape the network, beside all `train_...`.
+/// Keys of config.json that do not shape the network, beside the other `train_...`.
 const OTHERS: [&str; 4] = [
     "unet_dropout",
     "net_input_shape",
@@ -49,6 +49,9 @@ pub fn read(config: &str, thresholds: Option<&str>) -> Result<StarDistConfig, St
         unet_batch_norm: take.or("unet_batch_norm", false)?,
         unet_prefix: take.or("unet_prefix", String::new())?,
         net_conv_after_unet: take.or("net_conv_after_unet", usual.net_conv_after_unet)?,
+        train_dist_loss: take.or("train_dist_loss", usual.train_dist_loss)?,
+        train_loss_weights: take.or("train_loss_weights", usual.train_loss_weights)?,
+        train_background_reg: take.or("train_background_reg", usual.train_background_reg)?,
         ..usual
     };
     let outputs: usize = take.or("n_channel_out", config.n_rays + 1)?;
@@ -157,6 +160,15 @@ impl Keys<'_> {
     }
 }
 
+/// A number as Python writes it: whole ones without a point.
+fn number(value: f64) -> Value {
+    if value.fract() == 0. && value.abs() < 1e9 {
+        json!(value as i64)
+    } else {
+        json!(value)
+    }
+}
+
 /// config.json and thresholds.json as the package writes them.
 ///
 /// # Errors
@@ -188,6 +200,9 @@ pub fn write(config: &StarDistConfig) -> Result<(String, String), String> {
         "unet_batch_norm": config.unet_batch_norm,
         "unet_prefix": config.unet_prefix,
         "net_conv_after_unet": config.net_conv_after_unet,
+        "train_dist_loss": config.train_dist_loss,
+        "train_loss_weights": config.train_loss_weights.map(number),
+        "train_background_reg": number(config.train_background_reg),
     });
     if let Value::Object(shape) = shape {
         keys.extend(shape);
@@ -203,6 +218,7 @@ mod tests {
     const PUBLISHED: &str = r#"{"n_dim": 2, "axes": "YXC", "n_channel_in": 3, "n_channel_out": 33,
         "train_checkpoint": "weights_best.h5", "n_rays": 32, "grid": [2, 2], "backbone": "unet", "n_classes": null,
         "unet_n_depth": 3, "unet_kernel_size": [3, 3], "unet_activation": "relu", "train_patch_size": [512, 256],
+        "train_dist_loss": "mse", "train_loss_weights": [1, 0.5], "train_background_reg": 0,
         "net_input_shape": [null, null, 3], "use_gpu": false}"#;
 
     fn changed(key: &str, value: Value) -> String {
@@ -256,6 +272,17 @@ mod tests {
             ("n_rays", json!(2), "n_channel_out"),
             ("unet_kernel_size", json!([4, 4]), "an odd side"),
             ("unet_activation", json!("gelu"), "unknown variant `gelu`"),
+            ("train_dist_loss", json!("huber"), "unknown variant `huber`"),
+            (
+                "train_loss_weights",
+                json!([1, 0.2, 1]),
+                "train_loss_weights = ",
+            ),
+            (
+                "train_background_reg",
+                json!(-1),
+                "train_background_reg: expected 0",
+            ),
             ("unet_magic", json!(1), "unet_magic is not a setting"),
         ] {
             let error = say(&changed(key, value), None);
