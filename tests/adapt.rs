@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use selfadapt_core::adapt::AdaptLoop;
 use selfadapt_core::adapt::config::{AdaptConfig, BatchNorm};
-use selfadapt_core::choice::{Mode, Trial, trial};
+use selfadapt_core::choice::{Choice, Mode, Trial, trial};
 use selfadapt_core::crops::{CropSampler, ImageSource};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::model::ModelConfig;
@@ -376,8 +376,15 @@ fn a_trial_goes_on_as_the_run_that_it_begins() {
         decoder: decoder.as_ref(),
         initial: &initial,
     };
+    let choice = Choice {
+        steps: 3,
+        modes: vec![mode],
+        by: Vec::new(),
+        margin: 0.,
+        limits: std::collections::BTreeMap::new(),
+    };
     let mut seen = Vec::new();
-    let outcome = trial(&mut tried, 3, &bench, &watch, &mut |report| {
+    let outcome = trial(&choice, &mut tried, &bench, &watch, &mut |report| {
         seen.push(report.step);
         Wish::Continue
     });
@@ -389,12 +396,14 @@ fn a_trial_goes_on_as_the_run_that_it_begins() {
         bits(&tried.teacher.network.params)
     );
 
-    let stopped = trial(&mut begin(), 3, &bench, &watch, &mut |_| Wish::Stop);
+    let stopped = trial(&choice, &mut begin(), &bench, &watch, &mut |_| Wish::Stop);
     assert_eq!(stopped.unwrap(), None);
     let poisoned = Workbench {
         source: &Waves { poison: true },
         ..bench
     };
-    let broke = trial(&mut begin(), 3, &poisoned, &watch, &mut |_| Wish::Continue);
+    let broke = trial(&choice, &mut begin(), &poisoned, &watch, &mut |_| {
+        Wish::Continue
+    });
     assert!(matches!(broke.unwrap(), Some(Trial::Broke(_))));
 }

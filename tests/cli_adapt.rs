@@ -25,6 +25,8 @@ stop = false
 [choice]
 steps = 2
 by = [\"inconsistency\"]
+margin = 0.0
+limits = {}
 ";
 
 /// A folder with two mouse images, the checkpoint, and the small settings.

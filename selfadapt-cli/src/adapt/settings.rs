@@ -90,13 +90,8 @@ impl Preset {
             },
             by: vec!["instability".into()],
             margin: 0.05,
-            // Each lies between the trials of the tuned sets that led to a gain and those that led to harm, here of
-            // Cellpose's network, there of StarDist's: docs/calibration.md.
-            limits: [
-                ("false-negative-rate".to_owned(), 0.125),
-                ("shrinkage".to_owned(), 0.025),
-            ]
-            .into(),
+            // Between the trials of the tuned sets that led to a gain and those that led to harm: docs/calibration.md.
+            limits: [("false-negative-rate".to_owned(), 0.125)].into(),
         }
     }
 
@@ -128,7 +123,7 @@ fn criteria() -> Vec<Box<dyn StopCriterion>> {
             ..Default::default()
         }),
         Box::new(selfadapt_metrics::shrinkage::Shrinkage {
-            threshold: Some(0.25),
+            threshold: Some(0.05),
             ..Default::default()
         }),
         Box::new(selfadapt_metrics::mean_confidence::MeanConfidence::default()),
