@@ -56,6 +56,10 @@ fn weights(config: &dyn ModelConfig) -> ParamSet {
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {
+    if tensor.elem_count() == 0 {
+        // candle cannot convert a part of nothing.
+        return Vec::new();
+    }
     let flat = tensor.flatten_all().unwrap();
     flat.to_dtype(DType::F64).unwrap().to_vec1().unwrap()
 }
@@ -269,7 +273,7 @@ fn a_full_memory_halves_the_batch_and_a_step_goes_to_the_cpu() {
             same_statistics(&there.params, &cpu.params);
         }
     }
-    for kibibytes in (200..=400).step_by(20) {
+    for kibibytes in (200..=400).step_by(20).chain([100_000]) {
         let Some(machine) = emulator_of(kibibytes << 10) else {
             return;
         };
