@@ -94,7 +94,7 @@ fn trains_from_scratch_and_goes_on_and_is_used() {
 }
 
 /// A small StarDist network that looks at the cells' first channel.
-const STARS: &str = "train --threads 2 --from-scratch --model stardist --set unet_n_filter_base=8 --set unet_n_depth=2 \
+const STARS: &str = "train --threads 2 --from-scratch --model stardist --set unet_n_filter_base=8 --set unet_n_depth=3 \
                      --set net_conv_after_unet=16 --set n_rays=16 --channels 1 --crop 96 --crops-per-epoch 8 \
                      --learning-rate 3e-3";
 
@@ -126,7 +126,7 @@ fn a_stardist_network_learns_to_see_drawn_cells() {
     );
     run(
         folder.path(),
-        &format!("{STARS} --epochs 60 --out taught cells"),
+        &format!("{STARS} --epochs 300 --out taught cells"),
     );
     let (before, after) = (
         score(folder.path(), "drawn"),
