@@ -2,8 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use selfadapt_core::adapt::AdaptLoop;
-use selfadapt_core::adapt::config::{AdaptConfig, BatchNorm};
-use selfadapt_core::choice::{Choice, Mode, Trial, trial};
+use selfadapt_core::adapt::config::AdaptConfig;
 use selfadapt_core::crops::{CropSampler, ImageSource};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::model::ModelConfig;
@@ -16,11 +15,11 @@ use selfadapt_core::stop::{Reading, StopCriterion, Verdict};
 
 use crate::toy::{self, ToyConfig};
 
-const TOY: ToyConfig = ToyConfig { threshold: 0.5 };
+pub const TOY: ToyConfig = ToyConfig { threshold: 0.5 };
 
 /// Waves of different lengths; the last image may be poisoned.
-struct Waves {
-    poison: bool,
+pub struct Waves {
+    pub poison: bool,
 }
 
 impl ImageSource for Waves {
@@ -44,7 +43,7 @@ impl ImageSource for Waves {
     }
 }
 
-fn config() -> AdaptConfig {
+pub fn config() -> AdaptConfig {
     AdaptConfig {
         steps: 8,
         batch: 2,
@@ -88,7 +87,7 @@ impl StopCriterion for InstancesBeyond {
     }
 }
 
-fn watch(limit: f64) -> Watch {
+pub fn watch(limit: f64) -> Watch {
     Watch {
         every: 2,
         crops: 3,
@@ -98,7 +97,7 @@ fn watch(limit: f64) -> Watch {
     }
 }
 
-fn bits(params: &ParamSet) -> Vec<u32> {
+pub fn bits(params: &ParamSet) -> Vec<u32> {
     params
         .tensors()
         .flat_map(|(_, tensor, _)| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap())
@@ -106,7 +105,7 @@ fn bits(params: &ParamSet) -> Vec<u32> {
         .collect()
 }
 
-fn steps(adapting: &mut AdaptLoop, count: usize) -> Vec<f64> {
+pub fn steps(adapting: &mut AdaptLoop, count: usize) -> Vec<f64> {
     let sampler = CropSampler { side: 32, batch: 2 };
     (0..count)
         .map(|_| {
@@ -350,60 +349,4 @@ fn settings_without_meaning_are_refused_by_name() {
             .to_string()
             .contains("learning_rat")
     );
-}
-
-#[test]
-fn a_trial_goes_on_as_the_run_that_it_begins() {
-    let mode = Mode {
-        batch_norm: BatchNorm::Frozen,
-        learning_rate: 3e-3,
-    };
-    let settings = mode.settings(&config());
-    let begin = || AdaptLoop::new(&TOY, &toy::weights(), &settings).unwrap();
-    let mut whole = begin();
-    steps(&mut whole, 5);
-
-    let mut tried = begin();
-    let watch = watch(f64::INFINITY);
-    let source = Waves { poison: false };
-    let probe = Probe::choose(&source, 32, 3, 0, &Perturb::default(), &Device::Cpu).unwrap();
-    let decoder = TOY.decoder();
-    let initial = probe.read(watch.delivered(&tried), decoder.as_ref(), 2);
-    let initial = initial.unwrap();
-    let bench = Workbench {
-        source: &source,
-        probe: &probe,
-        decoder: decoder.as_ref(),
-        initial: &initial,
-    };
-    let choice = Choice {
-        steps: 3,
-        modes: vec![mode],
-        by: Vec::new(),
-        margin: 0.,
-        limits: std::collections::BTreeMap::new(),
-    };
-    let mut seen = Vec::new();
-    let outcome = trial(&choice, &mut tried, &bench, &watch, &mut |report| {
-        seen.push(report.step);
-        Wish::Continue
-    });
-    assert!(matches!(outcome.unwrap(), Some(Trial::Seen(look)) if look.step == 3));
-    assert_eq!(seen, [1, 2, 3]);
-    steps(&mut tried, 2);
-    assert_eq!(
-        bits(&whole.teacher.network.params),
-        bits(&tried.teacher.network.params)
-    );
-
-    let stopped = trial(&choice, &mut begin(), &bench, &watch, &mut |_| Wish::Stop);
-    assert_eq!(stopped.unwrap(), None);
-    let poisoned = Workbench {
-        source: &Waves { poison: true },
-        ..bench
-    };
-    let broke = trial(&choice, &mut begin(), &poisoned, &watch, &mut |_| {
-        Wish::Continue
-    });
-    assert!(matches!(broke.unwrap(), Some(Trial::Broke(_))));
 }

@@ -42,5 +42,6 @@ mod stardist_train;
 mod step_parity;
 mod toy;
 mod train;
+mod trials;
 mod weights;
 mod zarr_images;

@@ -34,7 +34,7 @@ impl Mode {
 }
 
 /// What is tried before a run, and by what the trials are compared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Choice {
     /// Steps of each trial.
