@@ -90,16 +90,11 @@ impl Choice {
     ///
     /// # Errors
     /// If a criterion named in `limits` is not among those read.
-    pub fn judge(&self, look: Look) -> Result<Look> {
+    pub fn judge(&self, mut look: Look) -> Result<Look> {
         for (name, &threshold) in &self.limits {
             let (criterion, drift) = drift(&look, name, "limits")?;
-            if look.verdict == Verdict::Continue && (drift.is_nan() || drift > threshold) {
-                let verdict = Verdict::Crossed {
-                    criterion,
-                    drift,
-                    threshold,
-                };
-                return Ok(Look { verdict, ..look });
+            if look.verdict == Verdict::Continue {
+                look.verdict = Verdict::of(criterion, drift, threshold);
             }
         }
         Ok(look)

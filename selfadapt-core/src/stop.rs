@@ -55,18 +55,29 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// What one criterion's drift says; one that is not a number is not within any threshold.
+    pub fn of(criterion: &'static str, drift: f64, threshold: f64) -> Self {
+        if drift.is_nan() || drift > threshold {
+            Self::Crossed {
+                criterion,
+                drift,
+                threshold,
+            }
+        } else {
+            Self::Continue
+        }
+    }
+}
+
 /// Asks each criterion in order; the first that is beyond its threshold decides.
 pub fn judge(criteria: &[Box<dyn StopCriterion>], initial: &Reading, now: &Reading) -> Verdict {
     for criterion in criteria {
         if let Some(threshold) = criterion.threshold() {
             let drift = criterion.drift(initial, now);
-            // A drift that is not a number is not within any threshold.
-            if drift.is_nan() || drift > threshold {
-                return Verdict::Crossed {
-                    criterion: criterion.name(),
-                    drift,
-                    threshold,
-                };
+            let verdict = Verdict::of(criterion.name(), drift, threshold);
+            if verdict != Verdict::Continue {
+                return verdict;
             }
         }
     }
