@@ -1,8 +1,10 @@
 //! Reads CPU tensors as slices and makes outputs without zeroing them first.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType, bail};
+use rayon::prelude::*;
 
 /// A place that a kernel writes exactly once: an element of a buffer, initialised or not.
 pub trait Slot<T>: Send {
@@ -119,6 +121,38 @@ pub(crate) fn unsupported<T>(op: &str, dtype: DType) -> Result<T> {
 /// How many planes of `pixels` elements one task takes, so that small planes do not drown in scheduling.
 pub(crate) fn planes_at_once(pixels: usize) -> usize {
     (16_384 / pixels.max(1)).max(1)
+}
+
+/// The sum of `term` over runs of `chunk` pixels of all images of `[B, channels, pixels]`, in parallel and always in one
+/// order. A term gets the image, its run of pixels, and of each channel that run of `buffer`, to be written, where one is
+/// given.
+///
+/// # Panics
+/// If `pixels` is 0.
+pub(crate) fn sum_over_runs<O: Send>(
+    buffer: Option<&mut [O]>,
+    [images, channels, pixels]: [usize; 3],
+    chunk: usize,
+    term: impl Fn(usize, Range<usize>, Option<&mut [&mut [O]]>) -> f64 + Sync,
+) -> f64 {
+    let runs = pixels.div_ceil(chunk);
+    let mut written: Vec<Option<Vec<&mut [O]>>> = match buffer {
+        Some(buffer) => by_pixels(buffer, channels, pixels, chunk)
+            .into_iter()
+            .map(Some)
+            .collect(),
+        None => (0..images * runs).map(|_| None).collect(),
+    };
+    let terms: Vec<f64> = written
+        .par_iter_mut()
+        .enumerate()
+        .map(|(task, written)| {
+            let first = task % runs * chunk;
+            let run = first..pixels.min(first + chunk);
+            term(task / runs, run, written.as_deref_mut())
+        })
+        .collect();
+    terms.iter().sum()
 }
 
 /// Cuts a buffer `[B, channels, pixels]` into runs of `chunk` pixels: one item an image and run, in that order, each

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::math::Real;
 use crate::simd::dispatched;
-use crate::storage::{Slot, by_pixels};
+use crate::storage::{Slot, sum_over_runs};
 use crate::sums::{BLOCK, lane_sum};
 
 /// Elements or pixels of one task.
@@ -161,34 +161,16 @@ pub fn cross_entropy<T: Real, O: Slot<T>>(
         return 0.0;
     }
     let share = share(mask);
-    let chunks = pixels.div_ceil(CHUNK);
-    let mut gradients: Vec<Option<Vec<&mut [O]>>> = match gradient {
-        Some(gradient) => by_pixels(gradient, classes, pixels, CHUNK)
-            .into_iter()
-            .map(Some)
-            .collect(),
-        None => (0..mask.len() / pixels * chunks).map(|_| None).collect(),
-    };
-    let parts: Vec<f64> = gradients
-        .par_iter_mut()
-        .enumerate()
-        .map(|(task, gradient)| {
-            let (image, first) = (task / chunks, task % chunks * CHUNK);
-            let planes = image * classes * pixels..(image + 1) * classes * pixels;
-            let mask = &mask[image * pixels..][first..pixels.min(first + CHUNK)];
-            let (logits, target) = (&logits[planes.clone()], &target[planes]);
-            classes_of_pixels::<T, O>(
-                logits,
-                target,
-                mask,
-                first,
-                pixels,
-                T::from_f64(share),
-                gradient.as_deref_mut(),
-            )
-        })
-        .collect();
-    parts.iter().sum::<f64>() * share
+    let shape = [mask.len() / pixels, classes, pixels];
+    let sum = sum_over_runs(gradient, shape, CHUNK, |image, run, gradient| {
+        let planes = image * classes * pixels..(image + 1) * classes * pixels;
+        let first = run.start;
+        let mask = &mask[image * pixels..][run];
+        let (logits, target) = (&logits[planes.clone()], &target[planes]);
+        let share = T::from_f64(share);
+        classes_of_pixels::<T, O>(logits, target, mask, first, pixels, share, gradient)
+    });
+    sum * share
 }
 
 dispatched! {

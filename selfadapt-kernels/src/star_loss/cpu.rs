@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::Penalty;
 use crate::math::Real;
 use crate::simd::dispatched;
-use crate::storage::{Slot, by_pixels};
+use crate::storage::{Slot, sum_over_runs};
 use crate::sums::{BLOCK, lane_sum};
 
 /// Pixels of one task.
@@ -81,37 +81,25 @@ pub fn star_loss_of<T: Real, O: Slot<T>>(problem: &Problem<T>, gradient: Option<
         length: T::from_f64(problem.background / (count * of_rays)),
         tiny: T::from_f64(of_rays * TINY),
     };
-    let runs = pixels.div_ceil(CHUNK);
-    let mut gradients: Vec<Option<Vec<&mut [O]>>> = match gradient {
-        Some(gradient) => by_pixels(gradient, rays, pixels, CHUNK)
-            .into_iter()
-            .map(Some)
-            .collect(),
-        None => (0..weights.len() / pixels * runs).map(|_| None).collect(),
-    };
-    let parts: Vec<f64> = gradients
-        .par_iter_mut()
-        .enumerate()
-        .map(|(task, gradient)| {
-            let (image, first) = (task / runs, task % runs * CHUNK);
-            let planes = image * rays * pixels..(image + 1) * rays * pixels;
-            let weights = &weights[image * pixels..][first..pixels.min(first + CHUNK)];
-            let (predicted, right) = (&predicted[planes.clone()], &right[planes]);
-            let gradient = gradient.as_deref_mut();
-            match problem.penalty {
-                Penalty::Absolute => run_of_pixels::<T, O>(
-                    predicted, right, weights, first, pixels, false, shares, gradient,
-                ),
-                Penalty::Squared => run_of_pixels::<T, O>(
-                    predicted, right, weights, first, pixels, true, shares, gradient,
-                ),
-                Penalty::Overlap => overlaps_of_pixels::<T, O>(
-                    predicted, right, weights, first, pixels, shares, gradient,
-                ),
-            }
-        })
-        .collect();
-    parts.iter().sum()
+    let shape = [weights.len() / pixels, rays, pixels];
+    sum_over_runs(gradient, shape, CHUNK, |image, run, gradient| {
+        let planes = image * rays * pixels..(image + 1) * rays * pixels;
+        let first = run.start;
+        let weights = &weights[image * pixels..][run];
+        let (predicted, right) = (&predicted[planes.clone()], &right[planes]);
+        let of_rays = |squared, gradient| {
+            run_of_pixels::<T, O>(
+                predicted, right, weights, first, pixels, squared, shares, gradient,
+            )
+        };
+        match problem.penalty {
+            Penalty::Absolute => of_rays(false, gradient),
+            Penalty::Squared => of_rays(true, gradient),
+            Penalty::Overlap => overlaps_of_pixels::<T, O>(
+                predicted, right, weights, first, pixels, shares, gradient,
+            ),
+        }
+    })
 }
 
 /// The sign of a number, 0 for 0.

@@ -108,11 +108,12 @@ impl Supervision for StarDistSupervision {
             )));
         }
         let seen = warp.nearest(maps.index_axis(Axis(0), 0));
-        let labels: Vec<u32> = seen.iter().map(|&v| (v as u32).saturating_sub(1)).collect();
+        let label = |&value: &f32| (value as u32).saturating_sub(1);
+        let labels: Vec<u32> = seen.iter().map(label).collect();
         // Depths are those of the thinned labels, distances those of all pixels, as in the package.
         let seen = seen.slice_each_axis(|_| Slice::new(0, None, grid as isize));
         let (rows, columns) = seen.dim();
-        let thinned: Vec<u32> = seen.iter().map(|&v| (v as u32).saturating_sub(1)).collect();
+        let thinned: Vec<u32> = seen.iter().map(label).collect();
         let depths = object_depths(&thinned, rows, columns)?;
         let places: Vec<[usize; 2]> = seen
             .indexed_iter()
