@@ -47,14 +47,11 @@ impl StopCriterion for FalseNegativeRate {
 /// In `[0, 1]`, and 0 where `reference` holds no object. NaN if the two are not of the same images
 /// (their number or sizes differ).
 pub fn missed_share(reference: &[Labels], found: &[Labels], iou: f64) -> f64 {
-    if reference.len() != found.len() {
+    let Some(series) = Overlaps::of_series(reference, found) else {
         return f64::NAN;
-    }
+    };
     let (mut objects, mut missed) = (0, 0);
-    for (reference, found) in reference.iter().zip(found) {
-        let Ok(overlaps) = Overlaps::new(reference, found) else {
-            return f64::NAN;
-        };
+    for overlaps in series {
         objects += overlaps.truths();
         missed += overlaps.truths() - overlaps.matched(Criterion::Iou, iou).len();
     }

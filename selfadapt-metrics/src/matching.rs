@@ -83,6 +83,16 @@ impl Overlaps {
         })
     }
 
+    /// Those of each image of a series with its counterpart; none if the two series are not of the same images (their
+    /// number or sizes differ).
+    pub fn of_series(truths: &[Labels], predictions: &[Labels]) -> Option<Vec<Self>> {
+        let pairs = truths.iter().zip(predictions);
+        let counted = pairs.map(|(truth, prediction)| Self::new(truth, prediction).ok());
+        counted
+            .collect::<Option<_>>()
+            .filter(|_| truths.len() == predictions.len())
+    }
+
     /// The overlapping pairs, by true and then by predicted label.
     pub fn pairs(&self) -> &[Overlap] {
         &self.pairs
@@ -105,8 +115,7 @@ impl Overlaps {
 
     /// A pair's score in `(0, 1]`.
     pub fn score(&self, pair: &Overlap, criterion: Criterion) -> f64 {
-        let truth = self.truth_areas[pair.truth as usize - 1];
-        let prediction = self.prediction_areas[pair.prediction as usize - 1];
+        let (truth, prediction) = self.areas(pair);
         let whole = match criterion {
             Criterion::Iou => truth + prediction - pair.intersection,
             Criterion::Iot => truth,
@@ -115,11 +124,12 @@ impl Overlaps {
         pair.intersection as f64 / whole as f64
     }
 
-    /// The area of a pair's predicted object over that of its true one.
-    pub fn growth(&self, pair: &Overlap) -> f64 {
-        let truth = self.truth_areas[pair.truth as usize - 1];
-        let prediction = self.prediction_areas[pair.prediction as usize - 1];
-        prediction as f64 / truth as f64
+    /// Pixels of a pair's true object, and of its predicted one.
+    pub fn areas(&self, pair: &Overlap) -> (usize, usize) {
+        (
+            self.truth_areas[pair.truth as usize - 1],
+            self.prediction_areas[pair.prediction as usize - 1],
+        )
     }
 
     /// The one-to-one matching with the most pairs of at least `threshold`, and among those the one

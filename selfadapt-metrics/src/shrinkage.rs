@@ -37,24 +37,19 @@ impl StopCriterion for Shrinkage {
     }
 
     fn drift(&self, initial: &Reading, now: &Reading) -> f64 {
-        if initial.instances.len() != now.instances.len() {
+        let Some(series) = Overlaps::of_series(&initial.instances, &now.instances) else {
             return f64::NAN;
-        }
+        };
         let (mut ratios, mut found) = (Vec::new(), 0);
-        for (before, after) in initial.instances.iter().zip(&now.instances) {
-            let Ok(overlaps) = Overlaps::new(before, after) else {
-                return f64::NAN;
-            };
+        for overlaps in series {
             found += overlaps.truths();
-            let matched = overlaps.matched(Criterion::Iou, self.iou);
-            ratios.extend(
-                matched
-                    .iter()
-                    .map(|pair| overlaps.growth(&pair.overlap).ln()),
-            );
+            for pair in overlaps.matched(Criterion::Iou, self.iou) {
+                let (before, after) = overlaps.areas(&pair.overlap);
+                ratios.push((before as f64 / after as f64).ln());
+            }
         }
         match median(ratios) {
-            Some(ratio) => 0.0 - ratio,
+            Some(ratio) => ratio,
             None if found == 0 => 0.0,
             None => f64::NAN,
         }
