@@ -4,22 +4,16 @@
 use candle_core::{Device, Tensor, Var};
 use ndarray::{Array2, Array3, ArrayD, Axis};
 use proptest::prelude::*;
-use selfadapt_core::infer::{InferOptions, predict};
 use selfadapt_core::labels::Labels;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::ModelConfig;
-use selfadapt_core::network::Network;
-use selfadapt_core::params::Lend;
-use selfadapt_core::random_weights::random_weights;
 use selfadapt_core::supervise::Example;
 use selfadapt_core::supervise::config::TrainConfig;
-use selfadapt_core::supervise::train::TrainLoop;
 use selfadapt_core::supervise::warp::Warp;
-use selfadapt_metrics::average_precision::average_precision;
 use selfadapt_models::stardist::{DistLoss, StarDistConfig};
 
 use crate::npz::Npz;
-use crate::train::discs;
+use crate::train::learned_by_heart;
 
 fn golden() -> Npz {
     Npz::open(concat!(
@@ -233,49 +227,16 @@ fn small() -> StarDistConfig {
 #[test]
 fn a_small_network_learns_a_tiny_set_by_heart() {
     let model = small();
-    let teaching = model.supervision().unwrap();
-    let sets: Vec<_> = (0..4).map(discs).collect();
-    let examples: Vec<Example> = sets
-        .iter()
-        .map(|(image, labels)| Example::new(&model, teaching.as_ref(), image, labels).unwrap())
-        .collect();
     let config = TrainConfig {
-        epochs: 60,
         crops_per_epoch: 16,
-        crop: 64,
         learning_rate: 3e-3,
-        ..teaching.defaults(true)
+        ..model.supervision().unwrap().defaults(true)
     };
-    let weights = random_weights(&model, 3).unwrap();
-    let mut training = TrainLoop::new(&model, &weights, config).unwrap();
-    let mut reports = Vec::new();
-    let mut halfway = None;
-    while training.epochs_done() < config.epochs {
-        if training.epochs_done() == 30 {
-            halfway = Some(training.state().unwrap());
-        }
-        reports.push(training.epoch(&examples).unwrap());
-    }
+    let reports = learned_by_heart(&model, config);
     let (first, last) = (&reports[0].parts, &reports[59].parts);
     println!("from {first:?} to {last:?}");
     assert!(last.regression < 0.4 * first.regression);
     assert!(last.classification < 0.6 * first.classification);
-
-    let network = Network::new(&model, training.params().fork().unwrap(), Lend::Detached).unwrap();
-    let (image, labels) = &sets[0];
-    let prepared = model.prepare(image, 1.).unwrap();
-    let options = InferOptions { batch: 1 };
-    let maps = predict(&network, &model.input(), &prepared, options).unwrap();
-    let found = model.decoder().decode(&maps, labels.size()).unwrap();
-    let ap = average_precision(labels, &found, &[0.5]).unwrap()[0].ap;
-    assert!(ap > 0.85, "AP {ap} with {} of 9 discs found", found.count());
-
-    // Going on from a saved state leads to the same bits.
-    let mut again = TrainLoop::new(&model, &weights, config).unwrap();
-    again.restore(&halfway.unwrap()).unwrap();
-    for expected in &reports[30..33] {
-        assert_eq!(again.epoch(&examples).unwrap().loss, expected.loss);
-    }
 }
 
 #[test]

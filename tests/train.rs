@@ -11,7 +11,7 @@ use selfadapt_core::params::Lend;
 use selfadapt_core::random_weights::random_weights;
 use selfadapt_core::supervise::Example;
 use selfadapt_core::supervise::config::{Optimiser, TrainConfig};
-use selfadapt_core::supervise::train::TrainLoop;
+use selfadapt_core::supervise::train::{EpochReport, TrainLoop};
 use selfadapt_core::supervise::warp::Warp;
 use selfadapt_metrics::average_precision::average_precision;
 use selfadapt_models::cellpose::CellposeConfig;
@@ -142,6 +142,48 @@ pub fn discs(seed: usize) -> (Image, Labels) {
     (image, Labels::new(labels))
 }
 
+/// Teaches a network [`discs`] from weights that know nothing, and returns its 60 epochs. It must find the discs, and
+/// going on from a saved state must lead to the same bits.
+pub fn learned_by_heart(model: &dyn ModelConfig, config: TrainConfig) -> Vec<EpochReport> {
+    let teaching = model.supervision().unwrap();
+    let sets: Vec<(Image, Labels)> = (0..4).map(discs).collect();
+    let examples: Vec<Example> = sets
+        .iter()
+        .map(|(image, labels)| Example::new(model, teaching.as_ref(), image, labels).unwrap())
+        .collect();
+    let config = TrainConfig {
+        epochs: 60,
+        crop: 64,
+        ..config
+    };
+    let weights = random_weights(model, 3).unwrap();
+    let mut training = TrainLoop::new(model, &weights, config).unwrap();
+    let mut reports = Vec::new();
+    let mut halfway = None;
+    while training.epochs_done() < config.epochs {
+        if training.epochs_done() == 30 {
+            halfway = Some(training.state().unwrap());
+        }
+        reports.push(training.epoch(&examples).unwrap());
+    }
+
+    let network = Network::new(model, training.params().fork().unwrap(), Lend::Detached).unwrap();
+    let (image, labels) = &sets[0];
+    let prepared = model.prepare(image, 1.).unwrap();
+    let options = InferOptions { batch: 1 };
+    let maps = predict(&network, &model.input(), &prepared, options).unwrap();
+    let found = model.decoder().decode(&maps, labels.size()).unwrap();
+    let ap = average_precision(labels, &found, &[0.5]).unwrap()[0].ap;
+    assert!(ap > 0.85, "AP {ap} with {} of 9 discs found", found.count());
+
+    let mut again = TrainLoop::new(model, &weights, config).unwrap();
+    again.restore(&halfway.unwrap()).unwrap();
+    for expected in &reports[30..33] {
+        assert_eq!(again.epoch(&examples).unwrap().loss, expected.loss);
+    }
+    reports
+}
+
 #[test]
 fn a_small_network_learns_a_tiny_set_by_heart() {
     let model = CellposeConfig {
@@ -150,52 +192,14 @@ fn a_small_network_learns_a_tiny_set_by_heart() {
         diam_labels: Some(13.),
         ..CellposeConfig::default()
     };
-    let teaching = model.supervision().unwrap();
-    let sets: Vec<(Image, Labels)> = (0..4).map(discs).collect();
-    let examples: Vec<Example> = sets
-        .iter()
-        .map(|(image, labels)| Example::new(&model, teaching.as_ref(), image, labels).unwrap())
-        .collect();
     let config = TrainConfig {
-        epochs: 60,
         crops_per_epoch: 8,
         batch: 4,
-        crop: 64,
-        ..teaching.defaults(true)
+        ..model.supervision().unwrap().defaults(true)
     };
-    let weights = random_weights(&model, 3).unwrap();
-    let mut training = TrainLoop::new(&model, &weights, config).unwrap();
-    let mut losses = Vec::new();
-    let mut halfway = None;
-    while training.epochs_done() < config.epochs {
-        if training.epochs_done() == 30 {
-            halfway = Some(training.state().unwrap());
-        }
-        losses.push(training.epoch(&examples).unwrap().loss);
-    }
-    let (first, last) = (losses[0], losses[59]);
+    let reports = learned_by_heart(&model, config);
+    let (first, last) = (reports[0].loss, reports[59].loss);
     assert!(last < 0.25 * first, "from {first} to {last}");
-
-    let network = Network::new(&model, training.params().fork().unwrap(), Lend::Detached).unwrap();
-    let (image, labels) = &sets[0];
-    let prepared = model.prepare(image, 1.).unwrap();
-    let maps = predict(
-        &network,
-        &model.input(),
-        &prepared,
-        InferOptions { batch: 1 },
-    )
-    .unwrap();
-    let found = model.decoder().decode(&maps, labels.size()).unwrap();
-    let ap = average_precision(labels, &found, &[0.5]).unwrap()[0].ap;
-    assert!(ap > 0.85, "AP {ap} with {} of 9 discs found", found.count());
-
-    // Going on from a saved state leads to the same bits.
-    let mut again = TrainLoop::new(&model, &weights, config).unwrap();
-    again.restore(&halfway.unwrap()).unwrap();
-    for expected in &losses[30..33] {
-        assert_eq!(again.epoch(&examples).unwrap().loss, *expected);
-    }
 }
 
 #[test]
