@@ -1,6 +1,6 @@
 //! The memory of a running process, looked at several times a second, by Linux's `/proc`.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::steps::Outcome;
@@ -49,7 +49,6 @@ impl Course {
 pub fn watched(mut command: Command) -> Outcome<Course> {
     let began = Instant::now();
     let mut child = command
-        .stdout(Stdio::null())
         .spawn()
         .map_err(|reason| format!("cannot start {:?}: {reason}", command.get_program()))?;
     let status = format!("/proc/{}/status", child.id());
@@ -111,7 +110,9 @@ mod tests {
         let course = watched(command).unwrap();
         assert!(course.peak() > 0. && course.seconds >= 0.3);
         let mut command = Command::new("sleep");
-        command.arg("an hour or two").stderr(Stdio::null());
+        command
+            .arg("an hour or two")
+            .stderr(std::process::Stdio::null());
         assert!(watched(command).unwrap_err().contains("ended with"));
     }
 }

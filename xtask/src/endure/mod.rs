@@ -2,12 +2,15 @@
 
 mod memory;
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::real::{release, scratch};
-use crate::steps::{Outcome, succeed, timed};
+use crate::experiment::folders::{make, put, stems, write};
+use crate::experiment::program::Which;
+use crate::real::scratch;
+use crate::steps::{Outcome, timed};
 use memory::{Course, watched};
 
 /// Segment and adapt to a folder of very many images for very many steps, with the demonstration's small model, and
@@ -20,9 +23,8 @@ pub struct Args {
     /// Steps of the run
     #[arg(long, default_value_t = 25_000)]
     steps: usize,
-    /// The binary [default: SELFADAPT_BINARY, else built in release]
-    #[arg(long, value_name = "FILE")]
-    binary: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
 }
 
 /// What memory may grow by between the second tenth of a part and its last tenth, beyond what a record of its length needs.
@@ -33,25 +35,21 @@ const GROWTH_MIB: f64 = 16.;
 /// # Errors
 /// If a command fails, results are missing, or memory grows.
 pub fn run(args: &Args) -> Outcome {
-    let named = args.binary.clone();
-    let named = named.or_else(|| std::env::var_os("SELFADAPT_BINARY").map(PathBuf::from));
-    let binary = named.map_or_else(release, Ok)?;
+    let program = args.which.program()?;
     let here = scratch("endure")?;
     let demo = here.join("demo");
     timed("demo", || {
-        let mut demo_command = quiet(&binary);
-        demo_command.arg("demo").arg("--out").arg(&demo);
-        succeed(demo_command)
+        program.run([OsStr::new("demo"), "--out".as_ref(), demo.as_ref()])
     })?;
     let (images, model) = (here.join("images"), demo.join("model.safetensors"));
     fill(&demo.join("images"), &images, args.images)?;
 
     let masks = here.join("masks");
-    let mut segment = quiet(&binary);
-    segment.arg("segment").arg("--model").arg(&model);
-    segment.arg("--out").arg(&masks).arg(&images);
+    let mut segment = program.command(["segment", "--model"]);
+    segment.arg(&model).arg("--out").arg(&masks).arg(&images);
     let segmented = part("segment", segment)?;
-    let written = files(&masks, "_cp_masks.tif")?.len();
+    let names = stems(&masks)?;
+    let written = names.iter().filter(|n| n.ends_with("_cp_masks")).count();
     if written != args.images {
         return Err(format!(
             "expected {} label images, found {written}",
@@ -60,14 +58,13 @@ pub fn run(args: &Args) -> Outcome {
     }
 
     let (settings, run) = (here.join("settings.toml"), here.join("run"));
-    std::fs::write(&settings, small_steps(args.steps)).map_err(|e| e.to_string())?;
-    let mut adapt = quiet(&binary);
-    adapt.arg("adapt").arg("--model").arg(&model);
-    adapt.arg("--config").arg(&settings).arg("--out").arg(&run);
-    adapt.args(["--mode", "frozen", "--no-stop"]).arg(&images);
+    write(&settings, &small_steps(args.steps))?;
+    let mut adapt = program.command(["adapt", "--mode", "frozen", "--no-stop", "--model"]);
+    adapt.arg(&model).arg("--config").arg(&settings);
+    adapt.arg("--out").arg(&run).arg(&images);
     let adapted = part("adapt", adapt)?;
-    let mut report = quiet(&binary);
-    report.arg("report").arg(&run);
+    let mut report = program.command(["report"]);
+    report.arg(&run);
     let reported = part("report", report)?;
 
     println!("| what | seconds | peak, MiB | second tenth | last tenth |");
@@ -100,12 +97,6 @@ fn small_steps(steps: usize) -> String {
     )
 }
 
-fn quiet(binary: &Path) -> Command {
-    let mut command = Command::new(binary);
-    command.arg("--quiet");
-    command
-}
-
 fn part(name: &str, command: Command) -> Outcome<Course> {
     println!("--- {name}");
     let began = Instant::now();
@@ -124,32 +115,16 @@ fn row(name: &str, course: &Course) {
     );
 }
 
-/// Files of a folder whose names end so, sorted.
-fn files(folder: &Path, end: &str) -> Outcome<Vec<PathBuf>> {
-    let listed = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let mut files = Vec::new();
-    for entry in listed {
-        let path = entry.map_err(|e| e.to_string())?.path();
-        if path.to_string_lossy().ends_with(end) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// A folder of `count` images: the same few again and again, under other names, as links where the disk has them.
+/// A folder of `count` images: the same few again and again, under other names.
 fn fill(from: &Path, to: &Path, count: usize) -> Outcome {
-    let few = files(from, ".tif")?;
+    let few = stems(from)?;
     if few.is_empty() {
         return Err(format!("{}: expected images, found none", from.display()));
     }
-    std::fs::create_dir_all(to).map_err(|e| format!("{}: {e}", to.display()))?;
-    for (number, image) in few.iter().cycle().take(count).enumerate() {
+    make(to)?;
+    for (number, stem) in few.iter().cycle().take(count).enumerate() {
         let name = to.join(format!("image_{number:05}.tif"));
-        std::fs::hard_link(image, &name)
-            .or_else(|_| std::fs::copy(image, &name).map(|_| ()))
-            .map_err(|e| format!("{}: {e}", name.display()))?;
+        put(&from.join(format!("{stem}.tif")), &name)?;
     }
     Ok(())
 }

@@ -46,17 +46,23 @@ impl Which {
 }
 
 impl Program {
-    /// Runs a command to its end; its errors are shown, all else that it says is not.
-    ///
-    /// # Errors
-    /// If it cannot be started, or fails.
-    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Outcome {
+    /// A command that says nothing but errors.
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(&self.path);
         command.arg("--quiet");
         if let Some(threads) = self.threads {
             command.args(["--threads", &threads.to_string()]);
         }
         command.args(arguments).stdout(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end; its errors are shown, all else that it says is not.
+    ///
+    /// # Errors
+    /// If it cannot be started, or fails.
+    pub fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Outcome {
+        let mut command = self.command(arguments);
         let status = command
             .status()
             .map_err(|reason| format!("{}: {reason}", self.path.display()))?;
