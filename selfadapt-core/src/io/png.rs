@@ -68,6 +68,15 @@ fn decode<T: Sample>(
     // The size was checked above, so the library's own guess at a limit is not needed.
     decoder.set_limits(png::Limits { bytes: usize::MAX });
     let mut reader = decoder.read_info().map_err(|error| error.to_string())?;
+    // The library indexes it as it is.
+    if let Some(colours) = &reader.info().palette
+        && (colours.len() % 3 != 0 || colours.len() > 3 * 256)
+    {
+        return Err(format!(
+            "expected a palette of at most 256 colours of 3 bytes, found {} bytes; the file is damaged",
+            colours.len()
+        ));
+    }
     let size = reader
         .output_buffer_size()
         .ok_or("it has too many pixels")?;

@@ -32,6 +32,13 @@ pub(crate) fn of_tensor(tensor: &Tensor) -> Result<Vec<u8>> {
     }
 }
 
+/// How many numbers a shape has; `None` if that, or a stride of the shape, is beyond what can be counted. A side of 0
+/// leaves no number but strides of the others, which candle multiplies unchecked.
+pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
+    let strides = shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side.max(1)));
+    strides.map(|all| if shape.contains(&0) { 0 } else { all })
+}
+
 /// A CPU tensor of `shape` from little-endian bytes.
 ///
 /// # Errors
@@ -43,10 +50,7 @@ pub(crate) fn to_tensor(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<T
         value: impl Fn([u8; N]) -> T,
     ) -> Result<Tensor> {
         let (whole, rest) = bytes.as_chunks::<N>();
-        let elements = shape
-            .iter()
-            .try_fold(1usize, |n, &side| n.checked_mul(side));
-        if !rest.is_empty() || elements != Some(whole.len()) {
+        if !rest.is_empty() || elements(shape) != Some(whole.len()) {
             return Err(Error::Weights(format!(
                 "a tensor of shape {shape:?} with {} bytes",
                 bytes.len()
@@ -68,5 +72,21 @@ pub(crate) fn to_tensor(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<T
         other => Err(Error::Weights(format!(
             "numbers of type {other:?} cannot be read"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_that_cannot_be_counted_are_refused_even_where_a_side_is_zero() {
+        assert_eq!(elements(&[]), Some(1));
+        assert_eq!(elements(&[2, 3]), Some(6));
+        assert_eq!(elements(&[2, 0, 3]), Some(0));
+        assert_eq!(elements(&[0, usize::MAX, 2]), None);
+        assert_eq!(elements(&[usize::MAX, 2]), None);
+        let error = to_tensor(&[], DType::F32, &[0, usize::MAX, 2]).unwrap_err();
+        assert!(error.to_string().contains("a tensor of shape"), "{error}");
     }
 }

@@ -7,6 +7,8 @@ use hdf5_pure::{AttrValue, DType, File, FileBuilder, Group};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io::atomic;
 
+use super::bytes::elements;
+
 /// Groups within groups beyond which a file is refused; Keras needs four.
 const DEEPEST: usize = 16;
 /// Arrays beyond which a file is refused.
@@ -75,18 +77,19 @@ fn collect(
             continue;
         }
         let shape = array.shape().map_err(|e| failed(&name, &e))?;
-        let numbers = shape.iter().try_fold(1u64, |n, &side| n.checked_mul(side));
-        if numbers.is_none_or(|numbers| numbers > most) {
+        let sides: Option<Vec<usize>> = shape.iter().map(|&side| side.try_into().ok()).collect();
+        let sides =
+            sides.filter(|sides| elements(sides).is_some_and(|numbers| numbers as u64 <= most));
+        let Some(shape) = sides else {
             return Err(failed(
                 &name,
                 &format!("a file of this size cannot hold an array {shape:?}"),
             ));
-        }
+        };
         if arrays.len() == MOST_ARRAYS {
             return Err(format!("more than {MOST_ARRAYS} arrays"));
         }
         let numbers = array.read_f32().map_err(|e| failed(&name, &e))?;
-        let shape: Vec<usize> = shape.iter().map(|&side| side as usize).collect();
         let tensor =
             Tensor::from_vec(numbers, shape, &Device::Cpu).map_err(|e| failed(&name, &e))?;
         arrays.push((here(&name), tensor));
