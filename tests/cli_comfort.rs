@@ -236,7 +236,10 @@ fn doctor_tells_the_machine_and_the_folders() {
         assert!(said.contains(part), "{part} is not in\n{said}");
     }
     let report = json(here, &["doctor", "--json"]);
-    assert_eq!(report["devices"], serde_json::json!(["cpu"]));
+    assert_eq!(report["devices"][0], "cpu");
+    // Either there is another one, or a reason why not.
+    let none = report["devices"].as_array().unwrap().len() == 1;
+    assert_eq!(none, report["no_gpu"].is_string(), "{report}");
     assert_eq!(report["folders"][1]["state"], "writable");
 }
 

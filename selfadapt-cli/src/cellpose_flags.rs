@@ -170,9 +170,9 @@ impl Asked {
                 _ => self.masks = Some((format, name)),
             },
             Means::Save(kind) => self.saves.push(kind),
-            Means::Hardware(_) => self
-                .notes
-                .push(format!("{name}: has no effect, the processor computes")),
+            Means::Hardware(_) => self.notes.push(format!(
+                "{name}: has no effect; --device chooses, by itself a GPU that can be used"
+            )),
             Means::Only(allowed, reason) => {
                 let value = value();
                 let number = |text: &str| text.parse::<f64>().ok();

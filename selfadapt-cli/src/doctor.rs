@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use selfadapt_kernels::device::available;
 use selfadapt_kernels::simd_vector::Level;
 use serde::Serialize;
 
@@ -10,13 +11,14 @@ use crate::models::catalogue::{CATALOGUE, Family};
 use crate::models::places::Places;
 
 /// Variables that change what selfadapt does, and what for.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 10] = [
     "SELFADAPT_MODELS_PATH",
     "SELFADAPT_MODELS_URL",
     "SELFADAPT_OFFLINE",
     "CELLPOSE_LOCAL_MODELS_PATH",
     "KERAS_HOME",
     "RAYON_NUM_THREADS",
+    "SELFADAPT_NVRTC",
     "RUST_LOG",
     "SSL_CERT_FILE",
     "HTTPS_PROXY",
@@ -50,7 +52,9 @@ struct Report {
     memory_mib: Option<u64>,
     memory_available_mib: Option<u64>,
     /// What networks can be computed on.
-    devices: Vec<&'static str>,
+    devices: Vec<String>,
+    /// Why there is no GPU among them, where there is none.
+    no_gpu: Option<String>,
     formats: Vec<&'static str>,
     folders: Vec<Folder>,
     variables: Vec<(&'static str, String)>,
@@ -88,6 +92,10 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
 impl Report {
     fn gather() -> Self {
         let level = Level::current();
+        let gpus = available();
+        let no_gpu = gpus.as_ref().err().map(ToString::to_string);
+        let gpus = gpus.unwrap_or_default();
+        let gpus = gpus.iter().map(ToString::to_string);
         Self {
             selfadapt: env!("CARGO_PKG_VERSION"),
             release: !cfg!(debug_assertions),
@@ -98,7 +106,8 @@ impl Report {
             vectors: format!("{level:?}, {} numbers at once", level.lanes()),
             memory_mib: mebibytes("/proc/meminfo", "MemTotal"),
             memory_available_mib: mebibytes("/proc/meminfo", "MemAvailable"),
-            devices: vec!["cpu"],
+            devices: std::iter::once("cpu".to_owned()).chain(gpus).collect(),
+            no_gpu,
             formats: selfadapt_models::format::formats()
                 .iter()
                 .map(|format| format.files)
@@ -122,7 +131,12 @@ impl Report {
         if let (Some(all), Some(free)) = (self.memory_mib, self.memory_available_mib) {
             println!("memory     {all} MiB, {free} MiB available");
         }
-        println!("devices    {}", self.devices.join(", "));
+        for (index, device) in self.devices.iter().enumerate() {
+            println!("{:9}  {device}", if index == 0 { "devices" } else { "" });
+        }
+        if let Some(reason) = &self.no_gpu {
+            println!("{:9}  no GPU: {reason}", "");
+        }
         for (index, format) in self.formats.iter().enumerate() {
             println!("{:9}  {format}", if index == 0 { "opens" } else { "" });
         }

@@ -13,6 +13,7 @@ mod console;
 mod dataset;
 mod degrade;
 mod demo;
+mod device;
 mod doctor;
 mod evaluate;
 mod failure;

@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use candle_nn::VarBuilder;
+use selfadapt_kernels::device::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::diameter::SizeModel;
@@ -165,6 +166,22 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
     /// # Errors
     /// If a weight is missing or has another shape.
     fn build(&self, weights: VarBuilder) -> Result<Box<dyn SegmentationModel>>;
+
+    /// A copy whose networks compute on `device`. It is a matter of the run: it is not written, and a copy that was
+    /// written and read computes on the CPU.
+    ///
+    /// # Errors
+    /// If the model has no form for the device.
+    fn on(&self, device: &Device) -> Result<Box<dyn ModelConfig>> {
+        match device.is_cpu() {
+            true => Ok(self.boxed()),
+            false => Err(Error::Setting(format!(
+                "{}: expected a model with a form for GPUs, found {}, which computes on the CPU alone",
+                device.name(),
+                self.typetag_name()
+            ))),
+        }
+    }
 
     /// The decoder with this configuration's thresholds.
     fn decoder(&self) -> Box<dyn InstanceDecoder>;

@@ -1,6 +1,125 @@
-//! Which GPUs there are to compute on, or why there is none.
+//! What to compute on: a value. And which GPUs there are, or why there is none.
 
 use std::fmt;
+#[cfg(feature = "cuda")]
+use std::sync::Arc;
+
+use candle_core::{Error, Result as TensorResult};
+
+#[cfg(feature = "cuda")]
+use crate::cuda::{Machine, open};
+
+/// What networks compute on. Tensors lie on the CPU all the same; a network brings what it needs to its device and its
+/// results back.
+#[derive(Clone, Debug, Default)]
+pub struct Device {
+    /// The GPU and its name, or none for the CPU.
+    #[cfg(feature = "cuda")]
+    gpu: Option<(Arc<dyn Machine>, String)>,
+}
+
+impl Device {
+    /// The CPU.
+    pub fn cpu() -> Self {
+        Self::default()
+    }
+
+    /// Opens GPU number `ordinal`.
+    ///
+    /// # Errors
+    /// If there is no such GPU, no NVRTC to compile its kernels, or the program was built without the feature `cuda`.
+    pub fn cuda(ordinal: usize) -> TensorResult<Self> {
+        #[cfg(feature = "cuda")]
+        {
+            Ok(Self::on(open(ordinal)?, format!("cuda:{ordinal}")))
+        }
+        #[cfg(not(feature = "cuda"))]
+        {
+            candle_core::bail!("cuda:{ordinal}: {}", NoGpu::NotBuilt)
+        }
+    }
+
+    /// A machine, under a name for messages.
+    #[cfg(feature = "cuda")]
+    pub fn on(machine: Arc<dyn Machine>, name: String) -> Self {
+        Self {
+            gpu: Some((machine, name)),
+        }
+    }
+
+    /// The GPU, if it is one.
+    #[cfg(feature = "cuda")]
+    pub fn machine(&self) -> Option<&Arc<dyn Machine>> {
+        self.gpu.as_ref().map(|(machine, _)| machine)
+    }
+
+    /// Whether it is the CPU.
+    pub fn is_cpu(&self) -> bool {
+        self.name() == CPU
+    }
+
+    /// `cpu`, or `cuda:N`.
+    pub fn name(&self) -> &str {
+        #[cfg(feature = "cuda")]
+        if let Some((_, name)) = &self.gpu {
+            return name;
+        }
+        CPU
+    }
+}
+
+const CPU: &str = "cpu";
+
+impl PartialEq for Device {
+    /// Whether both compute on the same thing.
+    fn eq(&self, other: &Self) -> bool {
+        #[cfg(feature = "cuda")]
+        if let (Some((a, _)), Some((b, _))) = (&self.gpu, &other.gpu) {
+            return Arc::ptr_eq(a, b);
+        }
+        self.is_cpu() && other.is_cpu()
+    }
+}
+
+/// A device whose memory is full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// Its name.
+    pub device: String,
+    /// Bytes that were asked for and were not free.
+    pub asked: usize,
+    /// Bytes that it has in all.
+    pub memory: usize,
+}
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: expected {} free bytes of its {}, found fewer; take a smaller batch",
+            self.device, self.asked, self.memory
+        )
+    }
+}
+
+impl std::error::Error for OutOfMemory {}
+
+impl From<OutOfMemory> for Error {
+    fn from(error: OutOfMemory) -> Self {
+        Self::Cuda(Box::new(error))
+    }
+}
+
+/// The device whose memory was full, if that is what an error says.
+pub fn out_of_memory(error: &Error) -> Option<&OutOfMemory> {
+    match error {
+        Error::Cuda(reason) => reason.downcast_ref(),
+        Error::WithBacktrace { inner, .. }
+        | Error::Context { inner, .. }
+        | Error::WithPath { inner, .. } => out_of_memory(inner),
+        _ => None,
+    }
+}
 
 /// A GPU that CUDA's driver knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +209,27 @@ mod tests {
                 assert_eq!(reason == NoGpu::NotBuilt, cfg!(not(feature = "cuda")));
             }
         }
+    }
+
+    #[test]
+    fn a_full_memory_is_told_from_other_errors() {
+        let full = OutOfMemory {
+            device: "cuda:0".into(),
+            asked: 1 << 30,
+            memory: 1 << 33,
+        };
+        let error = Error::from(full.clone()).context("conv2d").bt();
+        assert_eq!(out_of_memory(&error), Some(&full));
+        assert!(error.to_string().contains("take a smaller batch"));
+        assert_eq!(out_of_memory(&Error::Msg(full.to_string())), None);
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_opened() {
+        assert_eq!(Device::cpu().name(), "cpu");
+        assert_eq!(Device::cpu(), Device::default());
+        let error = Device::cuda(4096).unwrap_err().to_string();
+        assert!(error.starts_with("cuda:4096: "), "{error}");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use selfadapt_kernels::max_pool::max_pool2d;
 use selfadapt_kernels::upsample::nearest_2x;
 
 use crate::fused::FilterCache;
+#[cfg(feature = "cuda")]
+use crate::fused::FiltersOnGpu;
 
 /// A convolution with stride 1 whose output is as large as its input.
 #[derive(Clone, Debug)]
@@ -19,6 +21,9 @@ pub struct Conv2d {
     pub(crate) bias: Tensor,
     /// Where the network runs without a graph.
     pub(crate) filters: FilterCache,
+    /// The same where it runs on a GPU.
+    #[cfg(feature = "cuda")]
+    pub(crate) on_gpu: FiltersOnGpu,
 }
 
 impl Conv2d {
@@ -31,6 +36,8 @@ impl Conv2d {
             weight: weights.get((outputs, inputs, side, side), "weight")?,
             bias: weights.get(outputs, "bias")?,
             filters: FilterCache::default(),
+            #[cfg(feature = "cuda")]
+            on_gpu: FiltersOnGpu::default(),
         })
     }
 
@@ -126,6 +133,25 @@ impl BatchNorm {
                 Ok(normed.y)
             }
         }
+    }
+
+    /// A copy of the running estimates.
+    pub(crate) fn counted(&self) -> Result<[Tensor; 3]> {
+        let counted = [
+            &self.running_mean,
+            &self.running_var,
+            &self.num_batches_tracked,
+        ];
+        let [mean, var, count] = counted.map(Tensor::copy);
+        Ok([mean?, var?, count?])
+    }
+
+    /// Puts a copy of the running estimates back, in the storage that was lent.
+    pub(crate) fn recount(&self, [mean, var, count]: &[Tensor; 3]) -> Result<()> {
+        self.running_mean.slice_set(mean, 0, 0)?;
+        self.running_var.slice_set(var, 0, 0)?;
+        let tracked = self.num_batches_tracked.reshape(1)?;
+        tracked.slice_set(&count.reshape(1)?, 0, 0)
     }
 
     /// Moves the running estimates towards a batch's statistics, in the storage that was lent.

@@ -1,6 +1,7 @@
 //! Models that plug into SelfAdapt, and the files that their weights come in.
 #![forbid(unsafe_code)]
 pub mod cellpose;
+pub mod device;
 pub mod digest;
 pub mod format;
 mod fused;

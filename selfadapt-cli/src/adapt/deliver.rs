@@ -14,6 +14,16 @@ use super::record::{self, Line};
 use super::settings::RunConfig;
 use super::{curves, verdict};
 
+/// What came of a run.
+pub struct Ended<'a> {
+    pub outcome: &'a Outcome,
+    /// What the user should know.
+    pub notes: Vec<String>,
+    /// What the networks computed on.
+    pub device: String,
+    pub took: Duration,
+}
+
 /// Writes all that a finished run leaves behind.
 ///
 /// # Errors
@@ -23,10 +33,9 @@ pub fn deliver(
     config: &RunConfig,
     loaded: &Loaded,
     inputs: &[PathBuf],
-    outcome: &Outcome,
-    notes: Vec<String>,
-    took: Duration,
+    ended: Ended,
 ) -> Result<Manifest> {
+    let outcome = ended.outcome;
     let snapshot = folder.snapshot_path(outcome.accepted);
     let params = read_params(&snapshot, |name| config.model.role(name))?;
     run_folder::write(
@@ -44,6 +53,7 @@ pub fn deliver(
         selfadapt: env!("CARGO_PKG_VERSION").to_owned(),
         command: std::env::args().collect(),
         threads: rayon::current_num_threads(),
+        device: ended.device,
         seed: config.adapt.seed,
         weights: Fingerprint {
             path: loaded.provenance.path.clone(),
@@ -56,12 +66,12 @@ pub fn deliver(
             .collect::<Result<_>>()?,
         steps: outcome.steps,
         truth: summary(&lines, outcome.accepted),
-        notes,
+        notes: ended.notes,
         picked_over: None,
         delivered_step: outcome.accepted,
         stopped_by: verdict::stopped_by(outcome).to_owned(),
         verdict: verdict::sentence(outcome, config.watch.stop),
-        seconds: took.as_secs_f64(),
+        seconds: ended.took.as_secs_f64(),
     };
     manifest.write(folder.root())?;
     Ok(manifest)

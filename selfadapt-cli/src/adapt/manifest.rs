@@ -25,6 +25,9 @@ pub struct Manifest {
     pub command: Vec<String>,
     /// Threads that computed; other numbers change the last bits of the weights.
     pub threads: usize,
+    /// What the networks computed on: `cpu` or `cuda:N`.
+    #[serde(default = "cpu")]
+    pub device: String,
     /// Seed.
     pub seed: u64,
     /// The pretrained weights.
@@ -49,6 +52,11 @@ pub struct Manifest {
     pub verdict: String,
     /// Wall time.
     pub seconds: f64,
+}
+
+/// The device of runs that were made before there was a choice.
+fn cpu() -> String {
+    "cpu".into()
 }
 
 /// What a run delivered before a person picked another of its snapshots.

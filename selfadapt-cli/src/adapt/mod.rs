@@ -27,6 +27,7 @@ use selfadapt_core::adapt::AdaptLoop;
 use selfadapt_core::crops::Cached;
 use selfadapt_core::run::{self, Workbench};
 
+use crate::device::DeviceChoice;
 use crate::failure::{Failure, Outcome};
 use crate::report;
 use choose::Start;
@@ -95,6 +96,9 @@ pub struct Args {
     /// How to adapt [default: auto, or the config file's]
     #[arg(long, value_enum)]
     pub mode: Option<resolve::ModeWish>,
+    /// What networks compute on: auto, cpu or cuda:N; auto is the first GPU that can be used, else the processor [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
     /// Labels to score against along the run; the run never learns from them
     #[arg(long, value_name = "DIR")]
     pub truth: Option<PathBuf>,
@@ -137,6 +141,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         folder,
         config,
         loaded,
+        device,
         files,
         resumed,
         truth,
@@ -222,9 +227,12 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         &config,
         &loaded,
         &paths,
-        &outcome,
-        std::mem::take(&mut notes),
-        began.elapsed(),
+        deliver::Ended {
+            outcome: &outcome,
+            notes: std::mem::take(&mut notes),
+            device,
+            took: began.elapsed(),
+        },
     )?;
     // The model is delivered: a page that fails does not fail the run. It comes before the words, which may find
     // nobody to read them.

@@ -22,6 +22,8 @@ use crate::failure::{Failure, Outcome};
 #[derive(Debug, Serialize)]
 struct Plan {
     model: Provenance,
+    /// What it would compute on.
+    device: String,
     images: usize,
     left_out: Vec<String>,
     sizing: Sizing,
@@ -64,7 +66,9 @@ struct Seconds {
 /// If the run could not begin.
 pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let began = Instant::now();
-    let (config, loaded) = resolve::settle(args)?;
+    let (mut config, loaded) = resolve::settle(args)?;
+    let placed = config.device.place(config.model.as_ref())?;
+    config.model = placed.model;
     let found = io::inputs(&config.inputs, &[])?;
     let scale = config.model.working_scale(config.sizing)?;
     let images = found.images.len();
@@ -100,6 +104,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         step = started.elapsed().as_secs_f64();
     }
     let plan = Plan {
+        device: placed.device,
         images,
         left_out: found.refused.iter().map(ToString::to_string).collect(),
         sizing: config.sizing,

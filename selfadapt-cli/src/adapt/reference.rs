@@ -9,6 +9,7 @@ use selfadapt_models::cellpose::CellposeConfig;
 
 use super::settings::{Preset, RunConfig};
 use crate::book::assert_generated;
+use crate::device::DeviceChoice;
 
 /// Tables of config.toml, and the structs whose fields they hold.
 const TABLES: [(&str, &str, &str); 10] = [
@@ -60,6 +61,7 @@ fn preset(preset: Preset) -> toml::Table {
         sizing: Sizing::Diameter(26.),
         snapshots: 24,
         cache_mib: 512,
+        device: DeviceChoice::Auto,
         adapt: preset.adapt(),
         choice: preset.choice(),
         watch: preset.watch(),
@@ -172,15 +174,22 @@ fn body(file: &str, begin: &str) -> String {
 /// Public fields of a struct with their documentation, in order.
 fn fields(file: &str, name: &str) -> Vec<(String, String)> {
     let body = body(file, &format!("pub struct {name} {{"));
-    let (mut doc, mut fields) = (String::new(), Vec::new());
+    let (mut doc, mut fields, mut skipped) = (String::new(), Vec::new(), false);
     for line in body.lines().map(str::trim) {
         if let Some(more) = line.strip_prefix("///") {
             doc.push_str(more);
+        } else if line == "#[serde(skip)]" {
+            // Of no file.
+            doc.clear();
+            skipped = true;
         } else if let Some((field, _)) = line
             .strip_prefix("pub ")
             .and_then(|field| field.split_once(':'))
         {
-            fields.push((field.to_owned(), plain(&std::mem::take(&mut doc))));
+            let doc = std::mem::take(&mut doc);
+            if !std::mem::take(&mut skipped) {
+                fields.push((field.to_owned(), plain(&doc)));
+            }
         }
     }
     assert!(!fields.is_empty(), "{file} has no struct {name}");

@@ -17,6 +17,7 @@ use super::Args;
 use super::folder::RunFolder;
 use super::settings::{Preset, RunConfig};
 use super::truth::Truth;
+use crate::device::DeviceChoice;
 use crate::failure::Failure;
 use crate::models::find;
 use crate::segment::settings;
@@ -44,6 +45,8 @@ pub struct Resolved {
     pub config: RunConfig,
     /// The pretrained model.
     pub loaded: Loaded,
+    /// What the networks compute on.
+    pub device: String,
     /// Images to adapt to.
     pub files: Vec<PathBuf>,
     /// Where an interrupted run stood, and its last accepted step.
@@ -59,7 +62,7 @@ pub struct Resolved {
 /// # Errors
 /// If anything is missing, contradictory, or does not fit the model.
 pub fn resolve(args: &Args) -> Result<Resolved, Failure> {
-    let (folder, config, loaded, resumed) = match (&args.resume, &args.out) {
+    let (folder, mut config, loaded, resumed) = match (&args.resume, &args.out) {
         (Some(root), _) => resume(root)?,
         (None, Some(root)) => begin(args, root)?,
         (None, None) => {
@@ -80,10 +83,15 @@ pub fn resolve(args: &Args) -> Result<Resolved, Failure> {
         .as_ref()
         .map(|labels| Truth::open(labels, &found.images, config.model.as_ref(), scale, 8))
         .transpose()?;
+    // A run that goes on may do so elsewhere.
+    config.device = args.device.unwrap_or(config.device);
+    let placed = config.device.place(config.model.as_ref())?;
+    config.model = placed.model;
     Ok(Resolved {
         folder,
         config,
         loaded,
+        device: placed.device,
         files: found.images,
         resumed,
         truth,
@@ -146,6 +154,7 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
         sizing: Sizing::Native,
         snapshots: 24,
         cache_mib: 512,
+        device: DeviceChoice::Auto,
         adapt: args.preset.adapt(),
         choice: suited(args.preset.choice(), loaded.config.as_ref()),
         watch: args.preset.watch(),
@@ -197,6 +206,7 @@ fn partial(path: &Path) -> Result<toml::Table> {
 
 /// Flags win over the config file, which wins over the preset.
 fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
+    config.device = args.device.unwrap_or(config.device);
     let adapt = &mut config.adapt;
     if let Some(steps) = args.steps {
         adapt.steps = steps;

@@ -31,6 +31,9 @@ pub struct RunConfig {
     pub snapshots: usize,
     /// Prepared images kept in memory, in MiB.
     pub cache_mib: usize,
+    /// What networks compute on: auto, cpu or cuda:N.
+    #[serde(default)]
+    pub device: crate::device::DeviceChoice,
     /// Settings of the steps. Where modes are chosen from, theirs replace `batch_norm` and `learning_rate`.
     pub adapt: AdaptConfig,
     /// What is tried before the run.

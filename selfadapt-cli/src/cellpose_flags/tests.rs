@@ -35,7 +35,7 @@ fn a_usual_command_is_translated() {
     assert_eq!(
         notes,
         [
-            "--use_gpu: has no effect, the processor computes",
+            "--use_gpu: has no effect; --device chooses, by itself a GPU that can be used",
             "--out in: beside the images"
         ]
     );

@@ -6,12 +6,15 @@ use std::process::{Command, Stdio};
 
 use selfadapt_core::error::Error;
 
+use crate::device::DeviceChoice;
 use crate::failure::Failure;
 
 /// Runs this program's own subcommands, and says which.
 pub struct Script {
     program: PathBuf,
     quiet: bool,
+    /// Where the user gives one.
+    device: Option<String>,
 }
 
 /// What `evaluate` says of a folder.
@@ -30,14 +33,18 @@ pub struct Score {
 impl Script {
     /// # Errors
     /// If the system does not tell where the program lies.
-    pub fn new(quiet: bool) -> Result<Self, Failure> {
+    pub fn new(quiet: bool, device: Option<DeviceChoice>) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(|reason| {
             Failure::new(
                 format!("cannot find this program's own file: {reason}"),
                 "run the commands of the README one by one instead",
             )
         })?;
-        Ok(Self { program, quiet })
+        Ok(Self {
+            program,
+            quiet,
+            device: device.map(String::from),
+        })
     }
 
     /// A line for people.
@@ -49,13 +56,14 @@ impl Script {
 
     /// Segments a folder.
     pub fn segment(&self, model: &Path, out: &Path, images: &Path) -> Result<(), Failure> {
-        let arguments = [
+        let mut arguments = vec![
             OsStr::new("--model"),
             model.as_os_str(),
             OsStr::new("--out"),
             out.as_os_str(),
-            images.as_os_str(),
         ];
+        arguments.extend(self.device());
+        arguments.push(images.as_os_str());
         self.run("segment", &arguments)
     }
 
@@ -84,8 +92,15 @@ impl Script {
         if let Some(steps) = &steps {
             arguments.extend([OsStr::new("--steps"), OsStr::new(steps)]);
         }
+        arguments.extend(self.device());
         arguments.push(images.as_os_str());
         self.run("adapt", &arguments)
+    }
+
+    /// The flag that chooses a device, where the user has.
+    fn device(&self) -> impl Iterator<Item = &OsStr> {
+        let device = self.device.iter();
+        device.flat_map(|device| [OsStr::new("--device"), OsStr::new(device)])
     }
 
     /// Scores a folder of masks.

@@ -20,6 +20,7 @@ pub struct Manifest<'a> {
     pub scaling: &'a Scaling,
     pub axes: Axes,
     pub batch: usize,
+    pub device: &'a str,
     pub results: &'a Results,
     pub seconds: f64,
 }
@@ -74,6 +75,7 @@ impl Manifest<'_> {
             "scale": scale,
             "axes": self.axes,
             "batch_size": self.batch,
+            "device": self.device,
             "threads": rayon::current_num_threads(),
             "counts": {
                 "images": done.len(),

@@ -17,6 +17,7 @@ use selfadapt_core::network::Network;
 use selfadapt_core::params::Lend;
 use serde_json::Value;
 
+use crate::device::DeviceChoice;
 use crate::failure::{Failure, Outcome};
 use crate::models::find;
 use outputs::{MaskFormat, Save};
@@ -116,6 +117,15 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = "Model", default_value_t = InferOptions::default().batch)]
     batch_size: usize,
 
+    /// What networks compute on: auto, cpu or cuda:N; auto is the first GPU that can be used, else the processor
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        default_value = "auto",
+        help_heading = "Model"
+    )]
+    device: DeviceChoice,
+
     /// What to write for each image
     #[arg(
         long,
@@ -202,6 +212,8 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let loaded = find::open(&args.model)?;
     let config = settings::with(loaded.config.as_ref(), &args.changes())?;
     let scaling = args.scaling(config.as_ref(), &loaded.provenance.path)?;
+    let placed = args.device.place(config.as_ref())?;
+    let config = placed.model;
     let network = Network::new(config.as_ref(), loaded.params, Lend::Detached)?;
     let others = config.other_decoders().into_iter().map(|(name, _)| name);
     let saves = outputs::Saves::new(&args.save, args.format, network.model.heads())?
@@ -243,6 +255,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         scaling: &run.scaling,
         axes: run.axes,
         batch: run.options.batch,
+        device: &placed.device,
         results: &results,
         seconds: start.elapsed().as_secs_f64(),
     };

@@ -21,6 +21,7 @@ use crate::adapt::folder::RunFolder;
 use crate::adapt::interrupt;
 use crate::adapt::manifest::Fingerprint;
 use crate::console;
+use crate::device::DeviceChoice;
 use crate::failure::{Failure, Outcome};
 use pairs::Pair;
 use record::{Line, Manifest};
@@ -99,6 +100,9 @@ pub struct Args {
     /// Seed of order, augmentation and drawn weights
     #[arg(long)]
     seed: Option<u64>,
+    /// What networks compute on: auto, cpu or cuda:N; auto is the first GPU that can be used, else the processor [default: auto]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceChoice>,
     /// Print the manifest as JSON and nothing else
     #[arg(long)]
     json: bool,
@@ -138,6 +142,9 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         }
     };
     let loaded = run.open().map_err(Failure::model)?;
+    run.device = args.device.unwrap_or(run.device);
+    let placed = run.device.place(run.model.as_ref())?;
+    run.model = placed.model;
     let supervision = run.model.supervision()?;
     let (pairs, mut notes) = pairs::find(&run.inputs, &run.mask_filter, args.skip_unpaired)?;
     let (pairs, examples) = read(&run, supervision.as_ref(), pairs, &mut notes)?;
@@ -196,6 +203,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         selfadapt: env!("CARGO_PKG_VERSION").to_owned(),
         command: std::env::args().collect(),
         threads: rayon::current_num_threads(),
+        device: placed.device,
         seed: run.train.seed,
         weights: (!run.from_scratch).then(|| Fingerprint {
             path: loaded.provenance.path.clone(),

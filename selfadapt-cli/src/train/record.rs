@@ -29,6 +29,8 @@ pub struct Manifest {
     pub command: Vec<String>,
     /// Threads that computed; other numbers change the last bits of the weights.
     pub threads: usize,
+    /// What the networks computed on: `cpu` or `cuda:N`.
+    pub device: String,
     /// Seed.
     pub seed: u64,
     /// The weights that it started from; none where they were drawn.

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::Args;
 use crate::adapt::settings::lay_over;
+use crate::device::DeviceChoice;
 use crate::failure::Failure;
 use crate::models::find;
 use crate::segment::settings;
@@ -33,6 +34,9 @@ pub struct TrainRun {
     pub save_every: usize,
     /// Checkpoints that stay on disk.
     pub snapshots: usize,
+    /// What networks compute on: auto, cpu or cuda:N.
+    #[serde(default)]
+    pub device: DeviceChoice,
     /// Settings of the epochs.
     pub train: TrainConfig,
     /// The model's own settings.
@@ -122,6 +126,7 @@ pub fn resolve(args: &Args) -> Result<TrainRun, Failure> {
         mask_filter: "_masks".into(),
         save_every: 10,
         snapshots: 12,
+        device: DeviceChoice::Auto,
         train: model.supervision()?.defaults(from_scratch),
         model,
     };
@@ -154,6 +159,7 @@ fn drawn(named: &str) -> Result<(PathBuf, Box<dyn ModelConfig>), Failure> {
 }
 
 fn apply(args: &Args, run: &mut TrainRun) -> Result<(), Failure> {
+    run.device = args.device.unwrap_or(run.device);
     let train = &mut run.train;
     let numbers = [
         (&mut train.epochs, args.epochs),

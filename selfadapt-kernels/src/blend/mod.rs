@@ -5,6 +5,8 @@
 //! norm's input is `p dz + q x + t` with numbers of the channel, and gradients of the same map add up.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 #[cfg(test)]
 mod tests;
 

@@ -7,6 +7,8 @@
 //! Both algorithms move a few rows at a time into channel-last working memory, multiply matrices whose
 //! columns are output channels, and move the result back to planes; see [`Algorithm`].
 
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod direct;
 mod direct_weight;
 mod epilogue;

@@ -1,9 +1,13 @@
 // What every kernel knows. This and each operation's .cu also compile as C++ (emulator.h), so they use nothing of CUDA
-// but threadIdx, blockIdx, gridDim, __shared__, __syncthreads and atomics on integers, and no header.
+// but threadIdx, blockIdx, gridDim, __shared__, __syncthreads, float4 and atomics on integers, and no header. (tensor.cu
+// has three functions of PTX; emulator.h has them in C++.)
 
 // Threads of a block, and blocks of a kernel that leaves parts of a sum: as cuda/launch.rs and cuda/sums.rs have them.
 #define THREADS 256u
 #define PARTS 256u
+
+// Asks for so few registers that at least so many blocks fit an SM.
+#define BLOCKS_AT_ONCE(n) __launch_bounds__(THREADS, n)
 
 // Goes over 0..n with a stride of the whole grid.
 #define EACH(i, n) \

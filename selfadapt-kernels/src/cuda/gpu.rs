@@ -14,7 +14,7 @@ use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream};
 use cudarc::nvrtc::Ptx;
 
 use super::{Machine, Program, nvrtc};
-use crate::device::{Gpu, NoGpu};
+use crate::device::{Gpu, NoGpu, OutOfMemory};
 
 /// As [`crate::device::available`].
 ///
@@ -135,10 +135,12 @@ unsafe impl Machine for Opened {
             }
         };
         found.map_err(|error| match error.0 {
-            CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::Msg(format!(
-                "cuda:{}: expected {bytes} free bytes of the GPU's {}, found fewer; take a smaller batch",
-                self.gpu.ordinal, self.gpu.memory
-            )),
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY => OutOfMemory {
+                device: format!("cuda:{}", self.gpu.ordinal),
+                asked: bytes,
+                memory: self.gpu.memory,
+            }
+            .into(),
             _ => failed("allocation", error),
         })
     }

@@ -1,7 +1,8 @@
 //! The programs: each operation's kernels and their source.
 
 use crate::{
-    adamw, batch_norm, ema, follow_flows, masked_loss, max_pool, quantile, upsample, views,
+    adamw, batch_norm, blend, conv2d, ema, follow_flows, masked_loss, max_pool, quantile, upsample,
+    views,
 };
 
 /// What every program's text begins with.
@@ -26,9 +27,12 @@ impl Program {
 }
 
 /// All of them.
-pub const PROGRAMS: [&Program; 9] = [
+pub const PROGRAMS: [&Program; 12] = [
     &adamw::cuda::PROGRAM,
     &batch_norm::cuda::PROGRAM,
+    &blend::cuda::PROGRAM,
+    &conv2d::cuda::PROGRAM,
+    &conv2d::cuda::TENSOR,
     &ema::cuda::PROGRAM,
     &follow_flows::cuda::PROGRAM,
     &masked_loss::cuda::PROGRAM,

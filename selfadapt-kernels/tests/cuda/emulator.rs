@@ -9,6 +9,7 @@ use candle_core::{Result, bail};
 use libloading::{Library, Symbol};
 
 use selfadapt_kernels::cuda::{Machine, PROGRAMS, Program};
+use selfadapt_kernels::device::OutOfMemory;
 
 /// Words after each array that no kernel may touch.
 const GUARD: usize = 32;
@@ -18,9 +19,11 @@ type Entry = unsafe extern "C" fn(u32, u32, *mut *mut c_void) -> c_int;
 /// Memory of the process, and a library of all kernels.
 #[derive(Debug)]
 struct Emulator {
-    library: Library,
-    /// Bytes of each address that is in use.
+    library: Arc<Library>,
+    /// Words of each address that is in use.
     sizes: Mutex<BTreeMap<u64, usize>>,
+    /// Bytes that may be in use.
+    memory: usize,
 }
 
 /// The emulator, compiled at the first call; prints a line and returns `None` where there is no C++ compiler (which is
@@ -29,8 +32,16 @@ struct Emulator {
 /// # Panics
 /// If the kernels do not compile.
 pub fn emulator() -> Option<Arc<dyn Machine>> {
-    static EMULATOR: OnceLock<Option<Arc<Emulator>>> = OnceLock::new();
-    let found = EMULATOR.get_or_init(|| {
+    emulator_of(usize::MAX)
+}
+
+/// As [`emulator`], with so many bytes of memory.
+///
+/// # Panics
+/// As [`emulator`].
+pub fn emulator_of(memory: usize) -> Option<Arc<dyn Machine>> {
+    static LIBRARY: OnceLock<Option<Arc<Library>>> = OnceLock::new();
+    let found = LIBRARY.get_or_init(|| {
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
         if Command::new(&compiler).arg("--version").output().is_err() {
             assert!(
@@ -44,16 +55,27 @@ pub fn emulator() -> Option<Arc<dyn Machine>> {
     if found.is_none() {
         println!("skipped: no C++ compiler (c++, or CXX) to check the CUDA kernels' numbers with");
     }
-    found.clone().map(|emulator| emulator as Arc<dyn Machine>)
+    let machine = |library| Emulator {
+        library,
+        sizes: Mutex::default(),
+        memory,
+    };
+    let found = found.clone().map(machine);
+    found.map(|emulator| Arc::new(emulator) as Arc<dyn Machine>)
 }
 
-fn build(compiler: &str) -> Emulator {
+fn build(compiler: &str) -> Library {
     let folder = std::env::temp_dir().join(format!("selfadapt-kernels-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let mut objects = Vec::new();
     // One compilation a program, at the same time: texts may define the same helpers.
     for program in PROGRAMS {
-        let mut text = format!("{}\n{}\n", include_str!("emulator.h"), program.text());
+        // Unnamed, so that the linker does not take one program's instance of a template for that of another.
+        let mut text = format!(
+            "{}\nnamespace {{\n{}\n}}\n",
+            include_str!("emulator.h"),
+            program.text()
+        );
         for kernel in program.kernels {
             text += &format!(
                 "extern \"C\" int emulate_{kernel}(unsigned blocks, unsigned threads, void** arguments) {{ \
@@ -91,10 +113,7 @@ fn build(compiler: &str) -> Emulator {
     // SAFETY: it is what was compiled just now, and has no initialisers but those of empty lists.
     let loaded = unsafe { Library::new(&library) }.unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
-    Emulator {
-        library: loaded,
-        sizes: Mutex::default(),
-    }
+    loaded
 }
 
 // SAFETY: addresses are of boxed words of the process; kernels are found by name; one launch runs at a time.
@@ -103,9 +122,17 @@ unsafe impl Machine for Emulator {
         // All ones: a NaN, so that a kernel which leaves something unwritten shows; and so that one which writes past
         // the end does, for there are more words than were asked for.
         let words = bytes.div_ceil(8) + GUARD;
+        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        if 8 * (sizes.values().sum::<usize>() + words) > self.memory {
+            return Err(OutOfMemory {
+                device: "emulator".into(),
+                asked: bytes,
+                memory: self.memory,
+            }
+            .into());
+        }
         let memory = vec![u64::MAX; words].into_boxed_slice();
         let at = Box::into_raw(memory).cast::<u64>() as u64;
-        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         sizes.insert(at, words);
         Ok(at)
     }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use selfadapt_kernels::cuda::{Machine, open};
-use selfadapt_kernels::device::{NoGpu, available};
+use selfadapt_kernels::cuda::{Array, Machine, open};
+use selfadapt_kernels::device::{NoGpu, available, out_of_memory};
 
-use crate::emulator::emulator;
+use crate::emulator::{emulator, emulator_of};
 
 /// Runs a test on the emulator, and on the first GPU if there is one.
 pub fn each_machine(test: impl Fn(Arc<dyn Machine>)) {
@@ -32,5 +32,19 @@ fn gpus_are_listed_or_the_reason_is_said() {
             let error = open(0).unwrap_err().to_string();
             assert_eq!(error, format!("cuda:0: {reason}"));
         }
+    }
+}
+
+#[test]
+fn memory_that_is_not_there_is_an_error_of_its_own_and_memory_given_back_is_free() {
+    let Some(machine) = emulator_of(1 << 20) else {
+        return;
+    };
+    for _ in 0..3 {
+        let held = Array::<f32>::zeros(&machine, 200_000).unwrap();
+        let error = Array::<f32>::zeros(&machine, 200_000).unwrap_err();
+        let full = out_of_memory(&error).unwrap();
+        assert_eq!((full.asked, full.memory), (800_000, 1 << 20));
+        drop(held);
     }
 }

@@ -1,12 +1,11 @@
 //! Where gradients of CPnet's levels meet: at upsamplings, at poolings with their skip connections, and at the bottom.
 
 use candle_core::Result;
-use selfadapt_kernels::blend::{Blend, blend, blend_through_max_pool, blend_through_nearest_2x};
-use selfadapt_kernels::buffers::Buffer;
-use selfadapt_kernels::conv2d::Term;
 
-use super::fused_levels::Leaving;
-use crate::fused::{Gradient, Map, Pending};
+use super::fused_levels::{Gradient, Leaving, Map};
+use crate::fused::{
+    Pending, Placed, PlacedTerm, Sum, blend, blend_through_max_pool, through_nearest_2x,
+};
 
 /// A blend's parts for the gradients that leave a level: factors along `x`, and shifts.
 struct Joined {
@@ -40,8 +39,8 @@ fn total(parts: &[&Pending]) -> Vec<f64> {
 }
 
 /// The terms of what leaves a level whose input is `x`.
-fn terms<'a>(leaving: &'a Leaving, x: &'a Map, joined: &'a Joined) -> Vec<Term<'a>> {
-    let along = joined.along.as_ref().map(|scale| Term {
+fn terms<'a>(leaving: &'a Leaving, x: &'a Map, joined: &'a Joined) -> Vec<PlacedTerm<'a>> {
+    let along = joined.along.as_ref().map(|scale| PlacedTerm {
         values: &x.values,
         scale,
     });
@@ -56,16 +55,11 @@ pub(super) fn through_doubling(leaving: &Leaving, x: &Map) -> Result<Gradient> {
     let [batch, channels, height, width] = x.shape;
     let shape = [batch, channels, height / 2, width / 2];
     let joined = Joined::new(&[&leaving.first, &leaving.proj]);
-    let doubled = Blend {
+    let doubled = Sum {
         terms: &terms(leaving, x, &joined),
         shift: &joined.shift,
     };
-    let none = Blend {
-        terms: &[],
-        shift: &[],
-    };
-    let mut values = Buffer::take(shape.iter().product());
-    blend_through_nearest_2x(shape, doubled, none, &mut values)?;
+    let values = through_nearest_2x(shape, doubled)?;
     let total = total(&[&leaving.first, &leaving.proj]);
     Ok(Gradient { values, total })
 }
@@ -91,14 +85,14 @@ pub(super) fn at_the_bottom(
     for (i, mean) in by_mean.iter().enumerate() {
         total[i % channels] += mean;
     }
-    let mut values = std::mem::replace(&mut skip.dz, Buffer::take(0));
+    let mut values = std::mem::replace(&mut skip.dz, Placed::none());
     let mut terms = terms(&leaving, x, &joined);
     terms.extend(skip.along(&deep));
-    let terms = Blend {
+    let sum = Sum {
         terms: &terms,
         shift: &shift,
     };
-    blend(x.shape, Some(&skip.p), terms, &mut values)?;
+    blend(x.shape, Some(&skip.p), sum, &mut values)?;
     Ok(Gradient { values, total })
 }
 
@@ -110,20 +104,20 @@ pub(super) fn through_pooling(
     above: &Map,
 ) -> Result<Gradient> {
     let joined = Joined::new(&[&leaving.first, &leaving.proj]);
-    let pooled = Blend {
+    let pooled = Sum {
         terms: &terms(leaving, x, &joined),
         shift: &joined.shift,
     };
     let total = total(&[&leaving.first, &leaving.proj, &skip]);
-    let mut values = std::mem::replace(&mut skip.dz, Buffer::take(0));
-    let along: Vec<Term> = skip.along(&deep).into_iter().collect();
-    let own = Blend {
+    let mut values = std::mem::replace(&mut skip.dz, Placed::none());
+    let along: Vec<PlacedTerm> = skip.along(&deep).into_iter().collect();
+    let own = Sum {
         terms: &along,
         shift: &skip.t,
     };
     blend_through_max_pool(
         above.shape,
-        Some(&skip.p),
+        &skip.p,
         own,
         &above.values,
         pooled,

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use candle_core::Result;
 use candle_core::backprop::GradStore;
 use selfadapt_core::model::Mode;
-use selfadapt_kernels::conv2d::Input;
 
 use super::net::{Block, Down, Styled, Up};
-use crate::fused::{Folded, Fused, Gradient, Map, Pending, linear, linear_backward};
+use crate::fused::{self, Folded, Fused, Pending, Placed, Read, linear, linear_backward};
 use crate::layers::BatchNorm;
+
+/// A map on the network's device.
+pub(super) type Map = fused::Map<Placed>;
+/// The gradient by one.
+pub(super) type Gradient = fused::Gradient<Placed>;
 
 /// What an encoder level's gradient needs of its forward pass.
 pub(super) struct DownTrace {
@@ -88,7 +92,7 @@ impl Styled {
     fn backward(
         &self,
         (x, norm): (&Map, &Folded),
-        gradient: Input,
+        gradient: Read,
         total: &[f64],
         style: &mut StyleGradient,
         gradients: &mut GradStore,
@@ -134,24 +138,24 @@ impl Down {
             proj,
             norms: [norm_1, norm_2, norm_3, norm_4],
         } = trace;
-        let whole = Input::plain(&by_y.values);
+        let whole = Read::plain(&by_y.values);
         let by_c = fourth
             .fused()
             .backward(&c, &norm_4, whole, &by_y.total, gradients)?;
         let by_b = third
             .fused()
-            .backward(&b, &norm_3, by_c.input(&c), &by_c.total, gradients)?;
+            .backward(&b, &norm_3, by_c.read(&c), &by_c.total, gradients)?;
         drop((by_c, c));
         by_b.add_to(&b, &mut by_y)?;
         drop((by_b, b));
-        let whole = Input::plain(&by_y.values);
+        let whole = Read::plain(&by_y.values);
         let by_a = second
             .fused()
             .backward(&a, &norm_2, whole, &by_y.total, gradients)?;
         let by_first =
             first
                 .fused()
-                .backward(&x, &norm_1, by_a.input(&a), &by_a.total, gradients)?;
+                .backward(&x, &norm_1, by_a.read(&a), &by_a.total, gradients)?;
         drop((by_a, a));
         let by_proj = self
             .proj
@@ -212,21 +216,21 @@ impl Up {
             first: norm_0,
             styled: [norm_1, norm_2, norm_3],
         } = trace;
-        let whole = Input::plain(&by_y.values);
+        let whole = Read::plain(&by_y.values);
         let by_b = third.backward((&b, &norm_3), whole, &by_y.total, style, gradients)?;
-        let (through, total) = (by_b.input(&b), &by_b.total);
+        let (through, total) = (by_b.read(&b), &by_b.total);
         let by_a = second.backward((&a, &norm_2), through, total, style, gradients)?;
         drop((by_b, b));
         by_a.add_to(&a, &mut by_y)?;
         drop((by_a, a));
-        let whole = Input::plain(&by_y.values);
+        let whole = Read::plain(&by_y.values);
         let by_deep = first.backward((&deep, &norm_1), whole, &by_y.total, style, gradients)?;
         let by_proj = self
             .proj
             .fused()
             .backward(&x, &proj, whole, &by_y.total, gradients)?;
         drop(by_y);
-        let (through, total) = (by_deep.input(&deep), &by_deep.total);
+        let (through, total) = (by_deep.read(&deep), &by_deep.total);
         let by_first = self
             .first
             .fused()

@@ -9,13 +9,12 @@ use candle_core::{DType, Result as TensorResult, Tensor, Var, bail};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::Mode;
-use selfadapt_kernels::buffers::Buffer;
-use selfadapt_kernels::conv2d::Input;
+use selfadapt_kernels::device::Device;
 
 use super::fused_joins::{at_the_bottom, through_doubling, through_pooling};
-use super::fused_levels::{DownTrace, StyleGradient, UpTrace, center};
+use super::fused_levels::{DownTrace, Gradient, Map, StyleGradient, UpTrace, center};
 use super::net::{CpNet, prediction};
-use crate::fused::{Folded, Gradient, Map, with_numbers};
+use crate::fused::{Folded, Placed, Read, with_numbers};
 
 /// A forward pass's results and, level by level, what its gradient needs.
 struct Pass {
@@ -49,25 +48,31 @@ impl CpNet {
         plain(weight) && plain(images) && !images.track_op()
     }
 
-    /// Forward without a graph.
+    /// Forward without a graph, on a device.
     ///
     /// # Errors
-    /// If the images do not fit the network.
-    pub(super) fn predict(&self, images: &Tensor, mode: Mode) -> TensorResult<Prediction> {
-        self.pass(images, mode, false)?.prediction()
+    /// If the images do not fit the network, or the device fails.
+    pub(super) fn predict(
+        &self,
+        device: &Device,
+        images: &Tensor,
+        mode: Mode,
+    ) -> TensorResult<Prediction> {
+        self.pass(device, images, mode, false)?.prediction()
     }
 
-    /// Forward and backward: the gradients of `loss` by every weight.
+    /// Forward and backward on a device: the gradients of `loss` by every weight.
     ///
     /// # Errors
-    /// If the images do not fit the network, or as `loss`.
+    /// If the images do not fit the network, the device fails, or as `loss`.
     pub(super) fn differentiate(
         &self,
+        device: &Device,
         images: &Tensor,
         mode: Mode,
         loss: &mut dyn FnMut(&Prediction) -> Result<Tensor>,
     ) -> Result<GradStore> {
-        let mut pass = self.pass(images, mode, true)?;
+        let mut pass = self.pass(device, images, mode, true)?;
         let found = pass.prediction()?;
         let variables = found
             .heads
@@ -92,14 +97,20 @@ impl CpNet {
             // The loss does not depend on the network.
             return Ok(gradients);
         }
-        let by_y = pass.by_output(&[(flows, 2), (cells, 1)])?;
+        let by_y = pass.by_output(device, &[(flows, 2), (cells, 1)])?;
         if let Some(trace) = pass.trace.take() {
             self.backward_pass(trace, &pass.embedding, by_y, embedding, &mut gradients)?;
         }
         Ok(gradients)
     }
 
-    fn pass(&self, images: &Tensor, mode: Mode, traced: bool) -> TensorResult<Pass> {
+    fn pass(
+        &self,
+        device: &Device,
+        images: &Tensor,
+        mode: Mode,
+        traced: bool,
+    ) -> TensorResult<Pass> {
         let (_, _, height, width) = images.dims4()?;
         let divisor = 1 << (self.down.len() - 1);
         if height % divisor + width % divisor != 0 {
@@ -109,8 +120,8 @@ impl CpNet {
         let mut down: Vec<(Arc<Map>, Option<DownTrace>)> = Vec::new();
         for (n, level) in self.down.iter().enumerate() {
             let x = match down.last() {
-                None => Map::of_tensor(images, train)?,
-                Some((above, _)) => above.pooled(train),
+                None => Map::on(device, images, train)?,
+                Some((above, _)) => above.pooled(train)?,
             };
             // The embedding is made of the deepest map's means.
             let about = match n == deepest {
@@ -128,7 +139,7 @@ impl CpNet {
         for (n, level) in self.up.iter().enumerate().rev() {
             if let Some(below) = last.take() {
                 let below: Map = below;
-                x = Arc::new(below.doubled());
+                x = Arc::new(below.doubled()?);
             }
             let next = match n {
                 0 => &self.output.norm,
@@ -174,7 +185,7 @@ impl CpNet {
         by_embedding: Option<Tensor>,
         gradients: &mut GradStore,
     ) -> Result<()> {
-        let whole = Input::plain(&by_y.values);
+        let whole = Read::plain(&by_y.values);
         let output = self.output.fused();
         let pending = output.backward(&trace.last, &trace.output, whole, &by_y.total, gradients)?;
         drop(by_y);
@@ -255,24 +266,28 @@ impl StyleGradient<'_> {
 impl Pass {
     fn prediction(&self) -> TensorResult<Prediction> {
         let batch = self.y.shape[0];
-        let y = Tensor::from_slice(&self.y.values, &self.y.shape, &candle_core::Device::Cpu)?;
+        let y = self.y.values.read()?.into_owned();
+        let y = Tensor::from_vec(y, &self.y.shape, &candle_core::Device::Cpu)?;
         let embedding: Vec<f32> = self.embedding.iter().map(|&v| v as f32).collect();
         let embedding = Tensor::from_vec(embedding, (batch, self.features), y.device())?;
         prediction(&y, embedding)
     }
 
     /// The gradient by the last map from those by its heads, each with its channels; zero where there is none.
-    fn by_output(&self, heads: &[(Option<Tensor>, usize)]) -> TensorResult<Gradient> {
+    fn by_output(
+        &self,
+        device: &Device,
+        heads: &[(Option<Tensor>, usize)],
+    ) -> TensorResult<Gradient> {
         let [batch, channels, ..] = self.y.shape;
         let pixels = self.y.pixels();
-        let mut values = Buffer::take(self.y.values.len());
+        let mut values = vec![0.0; batch * channels * pixels];
         let mut total = vec![0.0; channels];
         let mut first = 0;
         for (gradient, count) in heads {
             let at = |image: usize| (image * channels + first) * pixels;
-            match gradient {
-                None => (0..batch).for_each(|b| values[at(b)..at(b) + count * pixels].fill(0.0)),
-                Some(gradient) => with_numbers(&gradient.contiguous()?, |numbers| {
+            if let Some(gradient) = gradient {
+                with_numbers(&gradient.contiguous()?, |numbers| {
                     for (b, image) in numbers.chunks_exact((count * pixels).max(1)).enumerate() {
                         values[at(b)..at(b) + count * pixels].copy_from_slice(image);
                         for (c, plane) in image.chunks_exact(pixels).enumerate() {
@@ -280,10 +295,13 @@ impl Pass {
                         }
                     }
                     Ok(())
-                })?,
+                })?;
             }
             first += count;
         }
-        Ok(Gradient { values, total })
+        Ok(Gradient {
+            values: Placed::of(device, &values)?,
+            total,
+        })
     }
 }

@@ -4,6 +4,7 @@ pub mod decode;
 mod files;
 mod fused_joins;
 mod fused_levels;
+mod fused_memory;
 mod fused_net;
 pub mod net;
 mod parts;
@@ -24,6 +25,7 @@ use selfadapt_core::model::{
 use selfadapt_core::params::{Role, Stage};
 use selfadapt_core::parts::{ImageParts, PreparedParts};
 use selfadapt_core::supervise::Supervision;
+use selfadapt_kernels::device::Device;
 use serde::{Deserialize, Serialize};
 
 use decode::CellposeDecoder;
@@ -66,6 +68,9 @@ pub struct CellposeConfig {
     pub augment: bool,
     /// Share of a tile that overlaps its neighbour, 0.05 to 0.5.
     pub tile_overlap: f64,
+    /// What networks compute on: of this run, not of the model, so it is written nowhere.
+    #[serde(skip)]
+    pub device: Device,
 }
 
 impl Default for CellposeConfig {
@@ -87,6 +92,7 @@ impl Default for CellposeConfig {
             exclude_on_edges: false,
             augment: false,
             tile_overlap: 0.1,
+            device: Device::cpu(),
         }
     }
 }
@@ -201,7 +207,15 @@ impl ModelConfig for CellposeConfig {
 
     fn build(&self, weights: VarBuilder) -> Result<Box<dyn SegmentationModel>> {
         self.check()?;
-        Ok(Box::new(CpNet::load(&self.nbase, &weights)?))
+        let net = CpNet::load(&self.nbase, &weights)?;
+        Ok(Box::new(net.on(self.device.clone())))
+    }
+
+    fn on(&self, device: &Device) -> Result<Box<dyn ModelConfig>> {
+        Ok(Box::new(Self {
+            device: device.clone(),
+            ..self.clone()
+        }))
     }
 
     fn decoder(&self) -> Box<dyn InstanceDecoder> {

@@ -1,5 +1,8 @@
 //! CPnet, the residual U-Net of Cellpose 2 and 3, with that package's names of weights.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 use candle_core::backprop::GradStore;
 use candle_core::{Result as TensorResult, Tensor};
 use candle_nn::VarBuilder;
@@ -7,6 +10,7 @@ use selfadapt_core::error::{Error, Result};
 use selfadapt_core::head::{Equivariance, Head, HeadKind};
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::{Mode, SegmentationModel};
+use selfadapt_kernels::device::Device;
 
 use crate::layers::{BatchNorm, Conv2d, Linear, max_pool_2x2, upsample_2x};
 
@@ -135,6 +139,10 @@ pub struct CpNet {
     pub(super) up: Vec<Up>,
     pub(super) output: Block,
     heads: [Head; 2],
+    /// What it computes on.
+    pub(super) device: Device,
+    /// The most images that a forward pass may have, once the device's memory was full.
+    pub(super) fits: Arc<AtomicUsize>,
 }
 
 impl CpNet {
@@ -174,7 +182,16 @@ impl CpNet {
                     kind: HeadKind::Classification,
                 },
             ],
+            device: Device::cpu(),
+            fits: Arc::new(AtomicUsize::new(usize::MAX)),
         })
+    }
+
+    /// The network, to compute on `device`.
+    #[must_use]
+    pub fn on(mut self, device: Device) -> Self {
+        self.device = device;
+        self
     }
 
     /// The encoder's maps, from the first level to the deepest.
@@ -217,8 +234,9 @@ impl SegmentationModel for CpNet {
 
     fn forward(&self, images: &Tensor, mode: Mode) -> Result<Prediction> {
         if !self.is_tracked() && self.is_plain(images) {
-            return Ok(self.predict(images, mode)?);
+            return self.predict_within_memory(images, mode);
         }
+        self.expect_cpu("a pass that records a graph")?;
         let maps = self.encode(images, mode)?;
         let mut x = maps[maps.len() - 1].clone();
         let embedding = x.mean((2, 3))?;
@@ -240,7 +258,7 @@ impl SegmentationModel for CpNet {
         loss: &mut dyn FnMut(&Prediction) -> Result<Tensor>,
     ) -> Result<GradStore> {
         if self.is_tracked() && self.is_plain(images) {
-            return self.differentiate(images, mode, loss);
+            return self.differentiate_within_memory(images, mode, loss);
         }
         let prediction = self.forward(images, mode)?;
         Ok(loss(&prediction)?.backward()?)

@@ -3,13 +3,12 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor};
 use selfadapt_core::model::Mode;
-use selfadapt_kernels::buffers::Buffer;
-use selfadapt_kernels::conv2d::{
-    Algorithm, Epilogue, Gate, Geometry, Input, PackedFilters, Sums, slices,
-};
+use selfadapt_kernels::conv2d::{Geometry, Sums};
 
+use super::convolve::{Finish, PlacedGate, Read, backward_data, backward_weight, forward};
 use super::map::{ImageMoments, Map};
 use super::norm::{Folded, Pending};
+use super::placed::Placed;
 use super::with_numbers;
 use crate::layers::{BatchNorm, Conv2d};
 
@@ -29,12 +28,12 @@ impl Fused<'_> {
     /// If the shapes do not fit, or a batch has a single value a channel in train mode.
     pub fn run(
         &self,
-        x: &Map,
+        x: &Map<Placed>,
         mode: Mode,
         style: Option<Vec<f64>>,
-        residual: Option<&Map>,
+        residual: Option<&Map<Placed>>,
         center: Option<&[f32]>,
-    ) -> Result<(Map, Folded)> {
+    ) -> Result<(Map<Placed>, Folded)> {
         let norm = Folded::new(self.norm, mode, x, style)?;
         let geometry = self.geometry(x)?;
         let shape = [
@@ -43,24 +42,14 @@ impl Fused<'_> {
             geometry.out_height(),
             geometry.out_width(),
         ];
-        let mut values = Buffer::take(geometry.output_len());
-        let sums = with_numbers(&self.conv.bias, |bias| {
-            let epilogue = Epilogue {
+        let (values, sums) = with_numbers(&self.conv.bias, |bias| {
+            let finish = Finish {
                 bias: Some(bias),
-                residual: residual.map(|map| &*map.values),
+                residual: residual.map(|map| &map.values),
                 gate: None,
                 sums: center.map_or(Sums::None, |center| Sums::Moments { center }),
             };
-            let filters = with_numbers(&self.conv.weight, |weight| {
-                let pack = || PackedFilters::forward(&geometry, Algorithm::Auto, weight);
-                if self.conv.weight.track_op() {
-                    // These weights move before they are used again.
-                    Ok(pack()?.into())
-                } else {
-                    self.conv.filters.of(weight, pack)
-                }
-            })?;
-            filters.apply(&geometry, self.input(x, &norm), epilogue, &mut values)
+            forward(self.conv, &geometry, self.read(x, &norm), finish)
         })?;
         let pixels = shape[2] * shape[3];
         let moments = center.map(|center| ImageMoments::of_sums(&sums, center, pixels));
@@ -79,22 +68,15 @@ impl Fused<'_> {
     /// If the shapes do not fit.
     pub fn backward(
         &self,
-        x: &Map,
+        x: &Map<Placed>,
         norm: &Folded,
-        gradient: Input,
+        gradient: Read,
         total: &[f64],
         gradients: &mut GradStore,
     ) -> Result<Pending> {
         let geometry = self.geometry(x)?;
         let device = self.conv.weight.device();
-        let mut by_weight = vec![0.0; geometry.weight_len()];
-        slices::backward_weight(
-            &geometry,
-            Algorithm::Auto,
-            self.input(x, norm),
-            gradient,
-            &mut by_weight,
-        )?;
+        let by_weight = backward_weight(&geometry, self.read(x, norm), gradient)?;
         let by_weight = Tensor::from_vec(by_weight, self.conv.weight.shape(), device)?;
         gradients.insert(&self.conv.weight, by_weight);
         let by_bias: Vec<f32> = total.iter().map(|&sum| sum as f32).collect();
@@ -103,24 +85,18 @@ impl Fused<'_> {
             Tensor::from_vec(by_bias, total.len(), device)?,
         );
 
-        let gate = Gate {
-            values: &x.values,
-            affine: norm.affine(),
-            relu: self.relu,
-        };
-        let epilogue = Epilogue {
-            bias: None,
-            residual: None,
-            gate: Some(gate),
+        let finish = Finish {
+            gate: Some(PlacedGate {
+                values: &x.values,
+                affine: norm.affine(),
+                relu: self.relu,
+            }),
             sums: Sums::Products {
                 center: &norm.center,
             },
+            ..Finish::default()
         };
-        let mut dz = Buffer::take(geometry.input_len());
-        let sums = with_numbers(&self.conv.weight, |weight| {
-            PackedFilters::backward_data(&geometry, Algorithm::Auto, weight)?
-                .apply(&geometry, gradient, epilogue, &mut dz)
-        })?;
+        let (dz, sums) = backward_data(self.conv, &geometry, gradient, finish)?;
         let (by_gamma, by_beta, pending) = norm.backward(x, dz, &sums);
         for (parameter, gradient) in [(&self.norm.weight, by_gamma), (&self.norm.bias, by_beta)] {
             let gradient = Tensor::from_vec(gradient, parameter.shape(), device)?;
@@ -129,12 +105,12 @@ impl Fused<'_> {
         Ok(pending)
     }
 
-    fn geometry(&self, x: &Map) -> Result<Geometry> {
+    fn geometry(&self, x: &Map<Placed>) -> Result<Geometry> {
         Geometry::new(x.shape, self.conv.weight.dims4()?.into(), 1)
     }
 
-    fn input<'a>(&self, x: &'a Map, norm: &'a Folded) -> Input<'a> {
-        Input {
+    fn read<'a>(&self, x: &'a Map<Placed>, norm: &'a Folded) -> Read<'a> {
+        Read {
             values: &x.values,
             affine: Some(norm.affine()),
             second: None,

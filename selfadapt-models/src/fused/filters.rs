@@ -1,19 +1,34 @@
-//! Packed filters kept from one call to the next, for as long as the weights they were packed from are the same.
+//! What was made of weights, kept from one call to the next for as long as the weights are the same.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::Result;
 use selfadapt_kernels::conv2d::PackedFilters;
 
-/// The filters of one convolution and a copy of the weights they stand for: weights are changed in place and carry no
-/// version, and comparing them takes a fraction of packing them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct FilterCache(Arc<Mutex<Option<Kept>>>);
+/// Something made of a weight, such as packed filters, and a copy of the weight that it stands for: weights are changed in
+/// place and carry no version, and comparing them takes a fraction of packing or uploading them.
+#[derive(Debug)]
+pub(crate) struct Cache<T>(Arc<Mutex<Option<Kept<T>>>>);
+
+/// The filters of one convolution on the CPU.
+pub(crate) type FilterCache = Cache<PackedFilters>;
 
 #[derive(Debug)]
-struct Kept {
+struct Kept<T> {
     weight: Vec<f32>,
-    filters: Arc<PackedFilters>,
+    made: Arc<T>,
+}
+
+impl<T> Default for Cache<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Clone for Cache<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
 }
 
 impl FilterCache {
@@ -26,26 +41,41 @@ impl FilterCache {
         weight: &[f32],
         pack: impl FnOnce() -> Result<PackedFilters>,
     ) -> Result<Arc<PackedFilters>> {
+        self.made_of(weight, PackedFilters::is_current, pack)
+    }
+}
+
+impl<T> Cache<T> {
+    /// What is kept if it stands for `weight` and is still `good`, else what `make` makes, which is kept.
+    ///
+    /// # Errors
+    /// As `make`.
+    pub fn made_of(
+        &self,
+        weight: &[f32],
+        good: impl FnOnce(&T) -> bool,
+        make: impl FnOnce() -> Result<T>,
+    ) -> Result<Arc<T>> {
         if let Some(kept) = self.lock().as_ref()
-            && kept.filters.is_current()
+            && good(&kept.made)
             && same_bits(&kept.weight, weight)
         {
-            return Ok(kept.filters.clone());
+            return Ok(kept.made.clone());
         }
         // Unlocked: packing runs on all threads, one of which may come here for another call meanwhile.
-        let filters = Arc::new(pack()?);
+        let made = Arc::new(make()?);
         let mut kept = self.lock();
         let mut copy = kept.take().map(|old| old.weight).unwrap_or_default();
         copy.clear();
         copy.extend_from_slice(weight);
         *kept = Some(Kept {
             weight: copy,
-            filters: filters.clone(),
+            made: made.clone(),
         });
-        Ok(filters)
+        Ok(made)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Kept<T>>> {
         // What is kept is replaced as a whole, so a panic elsewhere leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

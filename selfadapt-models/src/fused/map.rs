@@ -5,7 +5,6 @@ use selfadapt_kernels::batch_norm::moments;
 use selfadapt_kernels::buffers::Buffer;
 use selfadapt_kernels::conv2d::ChannelSums;
 use selfadapt_kernels::max_pool::{self, Window};
-use selfadapt_kernels::upsample::nearest_2x_forward;
 
 use super::with_numbers;
 
@@ -16,10 +15,10 @@ pub(crate) struct ImageMoments {
     pub variance: Vec<f64>,
 }
 
-/// A map of a network.
+/// A map of a network; its numbers are on the CPU or, [`super::Placed`], on whatever device.
 #[derive(Debug)]
-pub(crate) struct Map {
-    pub values: Buffer,
+pub(crate) struct Map<V = Buffer> {
+    pub values: V,
     /// `[B, C, H, W]`.
     pub shape: [usize; 4],
     /// Where they were asked for.
@@ -28,9 +27,9 @@ pub(crate) struct Map {
 
 /// The gradient of a map.
 #[derive(Debug)]
-pub(crate) struct Gradient {
+pub(crate) struct Gradient<V = Buffer> {
     /// `[B, C, H, W]`.
-    pub values: Buffer,
+    pub values: V,
     /// The sum over images and pixels, `[C]`: the gradient of a bias that was added to the map.
     pub total: Vec<f64>,
 }
@@ -50,7 +49,7 @@ impl ImageMoments {
         Self { mean, variance }
     }
 
-    fn of_values(values: &[f32], [batch, channels, height, width]: [usize; 4]) -> Self {
+    pub fn of_values(values: &[f32], [batch, channels, height, width]: [usize; 4]) -> Self {
         if values.is_empty() {
             return Self::default();
         }
@@ -63,61 +62,60 @@ impl ImageMoments {
     }
 }
 
-impl Map {
-    /// Copies a tensor `[B, C, H, W]`; takes its moments if `measured`.
-    ///
-    /// # Errors
-    /// If the tensor has other axes, or is not `f32` on the CPU.
-    pub fn of_tensor(tensor: &Tensor, measured: bool) -> Result<Self> {
-        let (b, c, h, w) = tensor.dims4()?;
-        let shape = [b, c, h, w];
-        let values = with_numbers(&tensor.contiguous()?, |numbers| {
-            Ok(Buffer::copy_of(numbers))
-        })?;
-        let moments = measured.then(|| ImageMoments::of_values(&values, shape));
-        Ok(Self {
-            values,
-            shape,
-            moments,
-        })
-    }
-
+impl<V> Map<V> {
     /// Pixels of a plane.
     pub fn pixels(&self) -> usize {
         self.shape[2] * self.shape[3]
     }
+}
+
+impl Map {
+    /// Copies a tensor `[B, C, H, W]`.
+    ///
+    /// # Errors
+    /// If the tensor has other axes, or is not `f32` on the CPU.
+    pub fn of_tensor(tensor: &Tensor) -> Result<Self> {
+        let (b, c, h, w) = tensor.dims4()?;
+        let values = with_numbers(&tensor.contiguous()?, |numbers| {
+            Ok(Buffer::copy_of(numbers))
+        })?;
+        Ok(Self {
+            values,
+            shape: [b, c, h, w],
+            moments: None,
+        })
+    }
 
     /// The largest of each 2 x 2 block; the sides are even.
-    pub fn pooled(&self, measured: bool) -> Self {
-        let [batch, channels, height, width] = self.shape;
-        let shape = [batch, channels, height / 2, width / 2];
-        let mut values = Buffer::take(shape.iter().product());
-        if !values.is_empty() {
-            let window = Window {
-                height,
-                width,
-                kernel: 2,
-                stride: 2,
-            };
-            max_pool::forward(&self.values, window, &mut values);
-        }
-        let moments = measured.then(|| ImageMoments::of_values(&values, shape));
+    pub fn pooled(&self) -> Self {
         Self {
-            values,
-            shape,
-            moments,
+            values: pool(&self.values, self.shape),
+            shape: halved(self.shape),
+            moments: None,
         }
     }
+}
 
-    /// Each pixel in a 2 x 2 block, which leaves moments as they are.
-    pub fn doubled(&self) -> Self {
-        let [batch, channels, height, width] = self.shape;
-        let mut values = Buffer::take(4 * self.values.len());
-        nearest_2x_forward(&self.values, height, width, &mut values);
-        Self {
-            values,
-            shape: [batch, channels, 2 * height, 2 * width],
-            moments: self.moments.clone(),
-        }
+/// The shape of a map `[B, C, H, W]` after pooling.
+pub(super) fn halved([batch, channels, height, width]: [usize; 4]) -> [usize; 4] {
+    [batch, channels, height / 2, width / 2]
+}
+
+/// A pooling's window.
+pub(super) fn window([_, _, height, width]: [usize; 4]) -> Window {
+    Window {
+        height,
+        width,
+        kernel: 2,
+        stride: 2,
     }
+}
+
+/// The largest of each 2 x 2 block of a map; its sides are even.
+pub(super) fn pool(values: &[f32], shape: [usize; 4]) -> Buffer {
+    let mut pooled = Buffer::take(values.len() / 4);
+    if !pooled.is_empty() {
+        max_pool::forward(values, window(shape), &mut pooled);
+    }
+    pooled
 }

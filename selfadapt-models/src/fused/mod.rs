@@ -2,20 +2,31 @@
 //! packs its input, a residual is added while it stores, moments are summed on the way, and gradients likewise.
 //!
 //! A network that is built of such blocks runs inference on them, and writes its own backward pass; see
-//! [`crate::cellpose`]. Everything is `f32` on the CPU.
+//! [`crate::cellpose`]. Weights and images are `f32` tensors on the CPU; maps lie on whatever device the network has
+//! ([`Placed`]), or on the CPU (a plain [`Map`]).
 
 mod block;
+mod convolve;
 mod filters;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod linear;
 mod map;
 mod norm;
+mod placed;
 mod rectified;
 
 pub(crate) use block::Fused;
+pub(crate) use convolve::Read;
 pub(crate) use filters::FilterCache;
+#[cfg(feature = "cuda")]
+pub(crate) use gpu::FiltersOnGpu;
 pub(crate) use linear::{linear, linear_backward};
 pub(crate) use map::{Gradient, Map};
 pub(crate) use norm::{Folded, Pending};
+pub(crate) use placed::{
+    Placed, PlacedTerm, Sum, blend, blend_through_max_pool, through_nearest_2x,
+};
 pub(crate) use rectified::Rectified;
 
 use candle_core::{Result, Storage, Tensor, bail};

@@ -12,11 +12,11 @@
 
 use candle_core::{Result, Tensor, bail};
 use selfadapt_core::model::Mode;
-use selfadapt_kernels::blend::{Blend, blend};
-use selfadapt_kernels::buffers::Buffer;
-use selfadapt_kernels::conv2d::{Affine, ChannelSums, Input, Term};
+use selfadapt_kernels::conv2d::{Affine, ChannelSums};
 
+use super::convolve::Read;
 use super::map::{Gradient, Map};
+use super::placed::{Placed, PlacedTerm, Sum, blend};
 use crate::layers::BatchNorm;
 
 /// A batch norm with its statistics, on one map.
@@ -41,7 +41,7 @@ pub(crate) struct Folded {
 /// The gradient by a batch norm's input, not yet computed: `p dz + q x + t`.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    pub dz: Buffer,
+    pub dz: Placed,
     /// `[C]`.
     pub p: Vec<f32>,
     /// `[C]`, where the moments are the map's own.
@@ -59,7 +59,12 @@ impl Folded {
     ///
     /// # Errors
     /// If the channels do not fit, or a batch has a single value a channel in train mode.
-    pub fn new(norm: &BatchNorm, mode: Mode, x: &Map, style: Option<Vec<f64>>) -> Result<Self> {
+    pub fn new(
+        norm: &BatchNorm,
+        mode: Mode,
+        x: &Map<Placed>,
+        style: Option<Vec<f64>>,
+    ) -> Result<Self> {
         let [batch, channels, ..] = x.shape;
         if norm.weight.dims() != [channels] {
             bail!(
@@ -133,8 +138,8 @@ impl Folded {
     /// From `dz` and the sums of `dz` and `dz (x - center)`: the gradients by gamma and by beta, and by `x`.
     pub fn backward(
         &self,
-        x: &Map,
-        dz: Buffer,
+        x: &Map<Placed>,
+        dz: Placed,
         sums: &ChannelSums,
     ) -> (Vec<f32>, Vec<f32>, Pending) {
         let [batch, channels, ..] = x.shape;
@@ -189,8 +194,8 @@ impl Folded {
 
 impl Pending {
     /// The gradient as a convolution reads it; `x` is the batch norm's input.
-    pub fn input<'a>(&'a self, x: &'a Map) -> Input<'a> {
-        Input {
+    pub fn read<'a>(&'a self, x: &'a Map<Placed>) -> Read<'a> {
+        Read {
             values: &self.dz,
             affine: Some(Affine {
                 scale: &self.p,
@@ -202,16 +207,16 @@ impl Pending {
     }
 
     /// `q x`, if there is such a term.
-    pub fn along<'a>(&'a self, x: &'a Map) -> Option<Term<'a>> {
-        self.q.as_ref().map(|q| Term {
+    pub fn along<'a>(&'a self, x: &'a Map<Placed>) -> Option<PlacedTerm<'a>> {
+        self.q.as_ref().map(|q| PlacedTerm {
             values: &x.values,
             scale: q,
         })
     }
 
     /// `p dz`.
-    pub fn across(&self) -> Term<'_> {
-        Term {
+    pub fn across(&self) -> PlacedTerm<'_> {
+        PlacedTerm {
             values: &self.dz,
             scale: &self.p,
         }
@@ -220,15 +225,15 @@ impl Pending {
     /// Computes it, in the place of `dz`.
     ///
     /// # Errors
-    /// If `x` is not the batch norm's input.
-    pub fn settle(mut self, x: &Map) -> Result<Gradient> {
-        let mut values = std::mem::replace(&mut self.dz, Buffer::take(0));
-        let terms: Vec<Term> = self.along(x).into_iter().collect();
-        let terms = Blend {
+    /// If `x` is not the batch norm's input, or the device fails.
+    pub fn settle(mut self, x: &Map<Placed>) -> Result<Gradient<Placed>> {
+        let mut values = std::mem::replace(&mut self.dz, Placed::none());
+        let terms: Vec<PlacedTerm> = self.along(x).into_iter().collect();
+        let sum = Sum {
             terms: &terms,
             shift: &self.t,
         };
-        blend(x.shape, Some(&self.p), terms, &mut values)?;
+        blend(x.shape, Some(&self.p), sum, &mut values)?;
         Ok(Gradient {
             values,
             total: self.total,
@@ -238,14 +243,14 @@ impl Pending {
     /// Adds it to another gradient of the same map.
     ///
     /// # Errors
-    /// If `x` is not the batch norm's input.
-    pub fn add_to(&self, x: &Map, gradient: &mut Gradient) -> Result<()> {
-        let terms: Vec<Term> = [self.across()].into_iter().chain(self.along(x)).collect();
-        let terms = Blend {
+    /// If `x` is not the batch norm's input, or the device fails.
+    pub fn add_to(&self, x: &Map<Placed>, gradient: &mut Gradient<Placed>) -> Result<()> {
+        let terms: Vec<PlacedTerm> = [self.across()].into_iter().chain(self.along(x)).collect();
+        let sum = Sum {
             terms: &terms,
             shift: &self.t,
         };
-        blend(x.shape, None, terms, &mut gradient.values)?;
+        blend(x.shape, None, sum, &mut gradient.values)?;
         for (sum, total) in gradient.total.iter_mut().zip(&self.total) {
             *sum += total;
         }

@@ -29,7 +29,7 @@ impl PanopticNet {
     /// If the images do not fit the network.
     pub(super) fn predict(&self, images: &Tensor, heads: &[Head]) -> TensorResult<Prediction> {
         let plan = &self.plan;
-        let mut x = Map::of_tensor(&self.stem(images, Mode::Eval)?, false)?;
+        let mut x = Map::of_tensor(&self.stem(images, Mode::Eval)?)?;
         let mut stages = Vec::with_capacity(plan.stages.len());
         for blocks in &plan.stages {
             for block in blocks {

@@ -119,7 +119,7 @@ impl StarNet {
             )
         }
         let mut tape = Tape::new(traced);
-        let mut x = Map::of_tensor(images, false)?;
+        let mut x = Map::of_tensor(images)?;
         for layers in &plan.before {
             x = tape.through(layers, x)?;
             x = tape.pool(&Arc::new(x), false);

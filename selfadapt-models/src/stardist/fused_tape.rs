@@ -67,7 +67,7 @@ impl<'a> Tape<'a> {
 
     /// Halves a map's sides, which are even.
     pub fn pool(&mut self, above: &Arc<Map>, joined: bool) -> Map {
-        let pooled = above.pooled(false);
+        let pooled = above.pooled();
         self.keep(Step::Pooling {
             above: above.clone(),
             joined,

@@ -1,0 +1,169 @@
+//! `--device`: what networks compute on, as a person asks for it, and what that comes to on this machine.
+
+use std::fmt;
+use std::str::FromStr;
+
+use selfadapt_core::error::Error;
+use selfadapt_core::model::ModelConfig;
+use selfadapt_kernels::device::{Device, available};
+use selfadapt_models::device::agrees;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+const CPU: &str = "cpu";
+
+/// What a person asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceChoice {
+    /// The first GPU, if the model has a form for it and it computes as the CPU does; else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// This GPU, or an error.
+    Cuda(usize),
+}
+
+/// A model's settings with their device.
+pub struct Placed {
+    pub model: Box<dyn ModelConfig>,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            CPU => Ok(Self::Cpu),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|number| number.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| {
+                    format!("expected auto, cpu or cuda:N such as cuda:0, found {text}")
+                }),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str(CPU),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl DeviceChoice {
+    /// Settings whose networks compute on what is asked for, or on what there is; says which at -v.
+    ///
+    /// # Errors
+    /// If a GPU is asked for that is not there, has a full memory or other numbers than the CPU, or that the model has
+    /// no form for.
+    pub fn place(self, model: &dyn ModelConfig) -> Result<Placed, Failure> {
+        let placed = match self {
+            Self::Cpu => on_cpu(model)?,
+            Self::Cuda(number) => on_gpu(model, number).map_err(|error| {
+                let reason = match &error {
+                    Error::Tensor(reason) => reason.to_string(),
+                    other => other.to_string(),
+                };
+                Failure::new(
+                    reason,
+                    "`selfadapt doctor` lists the devices; --device cpu needs no GPU, and --device auto takes one where it can be used",
+                )
+            })?,
+            Self::Auto => match available().map_err(|reason| reason.to_string()) {
+                Ok(_) => on_gpu(model, 0).or_else(|reason| {
+                    tracing::debug!("no GPU is used: {reason}");
+                    on_cpu(model)
+                })?,
+                Err(reason) => {
+                    tracing::debug!("no GPU is used: {reason}");
+                    on_cpu(model)?
+                }
+            },
+        };
+        match placed.device.as_str() {
+            CPU => tracing::debug!("device: {CPU}"),
+            gpu => tracing::info!("device: {gpu}"),
+        }
+        Ok(placed)
+    }
+}
+
+fn on_cpu(model: &dyn ModelConfig) -> Result<Placed, Error> {
+    let device = Device::cpu();
+    Ok(Placed {
+        model: model.on(&device)?,
+        device: device.name().to_owned(),
+    })
+}
+
+/// Opens a GPU and has it compute what the CPU knows: what is wrong with either shows before any image is touched.
+fn on_gpu(model: &dyn ModelConfig, number: usize) -> Result<Placed, Error> {
+    let device = Device::cuda(number)?;
+    let placed = model.on(&device)?;
+    agrees(model, &device)?;
+    Ok(Placed {
+        model: placed,
+        device: device.name().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfadapt_models::cellpose::CellposeConfig;
+
+    #[test]
+    fn choices_are_read_as_they_are_written() {
+        for text in ["auto", "cpu", "cuda:0", "cuda:12"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        for wrong in ["", "gpu", "cuda", "cuda:", "cuda:x", "cuda:-1", "CPU"] {
+            let error = wrong.parse::<DeviceChoice>().unwrap_err();
+            assert!(error.contains("expected auto, cpu or cuda:N"), "{error}");
+        }
+        let written = serde_json::to_string(&DeviceChoice::Cuda(1)).unwrap();
+        assert_eq!(written, "\"cuda:1\"");
+        assert_eq!(
+            serde_json::from_str::<DeviceChoice>(&written).unwrap(),
+            DeviceChoice::Cuda(1)
+        );
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_an_error_and_auto_goes_on() {
+        let model = CellposeConfig::default();
+        let Err(error) = DeviceChoice::Cuda(4096).place(&model) else {
+            panic!("found the GPU cuda:4096");
+        };
+        assert!(error.to_string().starts_with("cuda:4096: "), "{error}");
+        if available().is_err() {
+            assert_eq!(DeviceChoice::Auto.place(&model).unwrap().device, "cpu");
+        }
+        assert_eq!(DeviceChoice::Cpu.place(&model).unwrap().device, "cpu");
+    }
+}
