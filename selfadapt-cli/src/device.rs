@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use selfadapt_core::error::Error;
 use selfadapt_core::model::ModelConfig;
-use selfadapt_kernels::device::{Device, available};
+use selfadapt_kernels::device::{Device, Precision, available};
 use selfadapt_models::device::agrees;
 use serde::{Deserialize, Serialize};
 
@@ -22,14 +22,17 @@ pub enum DeviceChoice {
     Auto,
     /// The CPU.
     Cpu,
-    /// This GPU, or an error.
-    Cuda(usize),
+    /// This GPU, with factors of convolutions so rounded, or an error.
+    Cuda(usize, Precision),
 }
+
+/// What follows a GPU's number, for each way to round but not at all.
+const ROUNDED: [(&str, Precision); 2] = [(":tf32", Precision::Tf32), (":bf16", Precision::Bf16)];
 
 /// A model's settings with their device.
 pub struct Placed {
     pub model: Box<dyn ModelConfig>,
-    /// `cpu` or `cuda:N`.
+    /// `cpu`, or a GPU as `--device` names it.
     pub device: String,
 }
 
@@ -42,13 +45,23 @@ impl FromStr for DeviceChoice {
             CPU => Ok(Self::Cpu),
             _ => text
                 .strip_prefix("cuda:")
-                .and_then(|number| number.parse().ok())
-                .map(Self::Cuda)
+                .and_then(gpu)
                 .ok_or_else(|| {
-                    format!("expected auto, cpu or cuda:N such as cuda:0, found {text}")
+                    format!(
+                        "expected auto, cpu, cuda:N such as cuda:0, or cuda:N:tf32 or cuda:N:bf16, found {text}"
+                    )
                 }),
         }
     }
+}
+
+/// A GPU's number and how it rounds.
+fn gpu(text: &str) -> Option<DeviceChoice> {
+    let rounded = ROUNDED
+        .iter()
+        .find_map(|&(ending, precision)| Some((text.strip_suffix(ending)?, precision)));
+    let (number, precision) = rounded.unwrap_or((text, Precision::F32));
+    Some(DeviceChoice::Cuda(number.parse().ok()?, precision))
 }
 
 impl fmt::Display for DeviceChoice {
@@ -56,7 +69,14 @@ impl fmt::Display for DeviceChoice {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str(CPU),
-            Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Cuda(number, precision) => {
+                let ending = ROUNDED.iter().find(|(_, of)| of == precision);
+                write!(
+                    f,
+                    "cuda:{number}{}",
+                    ending.map_or("", |(ending, _)| ending)
+                )
+            }
         }
     }
 }
@@ -84,7 +104,7 @@ impl DeviceChoice {
     pub fn place(self, model: &dyn ModelConfig) -> Result<Placed, Failure> {
         let placed = match self {
             Self::Cpu => on_cpu(model)?,
-            Self::Cuda(number) => on_gpu(model, number).map_err(|error| {
+            Self::Cuda(number, precision) => on_gpu(model, number, precision).map_err(|error| {
                 let reason = match &error {
                     Error::Tensor(reason) => reason.to_string(),
                     other => other.to_string(),
@@ -95,7 +115,7 @@ impl DeviceChoice {
                 )
             })?,
             Self::Auto => match available().map_err(|reason| reason.to_string()) {
-                Ok(_) => on_gpu(model, 0).or_else(|reason| {
+                Ok(_) => on_gpu(model, 0, Precision::F32).or_else(|reason| {
                     tracing::debug!("no GPU is used: {reason}");
                     on_cpu(model)
                 })?,
@@ -122,13 +142,13 @@ fn on_cpu(model: &dyn ModelConfig) -> Result<Placed, Error> {
 }
 
 /// Opens a GPU and has it compute what the CPU knows: what is wrong with either shows before any image is touched.
-fn on_gpu(model: &dyn ModelConfig, number: usize) -> Result<Placed, Error> {
-    let device = Device::cuda(number)?;
+fn on_gpu(model: &dyn ModelConfig, number: usize, precision: Precision) -> Result<Placed, Error> {
+    let device = Device::cuda(number, precision)?;
     let placed = model.on(&device)?;
     agrees(model, &device)?;
     Ok(Placed {
         model: placed,
-        device: device.name().to_owned(),
+        device: DeviceChoice::Cuda(number, precision).to_string(),
     })
 }
 
@@ -139,25 +159,43 @@ mod tests {
 
     #[test]
     fn choices_are_read_as_they_are_written() {
-        for text in ["auto", "cpu", "cuda:0", "cuda:12"] {
+        for text in [
+            "auto",
+            "cpu",
+            "cuda:0",
+            "cuda:12",
+            "cuda:1:tf32",
+            "cuda:0:bf16",
+        ] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
         }
-        for wrong in ["", "gpu", "cuda", "cuda:", "cuda:x", "cuda:-1", "CPU"] {
+        for wrong in [
+            "",
+            "gpu",
+            "cuda",
+            "cuda:",
+            "cuda:x",
+            "cuda:-1",
+            "CPU",
+            "cuda:0:f16",
+            "cuda::tf32",
+            "cpu:bf16",
+        ] {
             let error = wrong.parse::<DeviceChoice>().unwrap_err();
-            assert!(error.contains("expected auto, cpu or cuda:N"), "{error}");
+            assert!(error.contains("expected auto, cpu, cuda:N"), "{error}");
         }
-        let written = serde_json::to_string(&DeviceChoice::Cuda(1)).unwrap();
+        let written = serde_json::to_string(&DeviceChoice::Cuda(1, Precision::F32)).unwrap();
         assert_eq!(written, "\"cuda:1\"");
         assert_eq!(
             serde_json::from_str::<DeviceChoice>(&written).unwrap(),
-            DeviceChoice::Cuda(1)
+            DeviceChoice::Cuda(1, Precision::F32)
         );
     }
 
     #[test]
     fn a_gpu_that_is_not_there_is_an_error_and_auto_goes_on() {
         let model = CellposeConfig::default();
-        let Err(error) = DeviceChoice::Cuda(4096).place(&model) else {
+        let Err(error) = DeviceChoice::Cuda(4096, Precision::F32).place(&model) else {
             panic!("found the GPU cuda:4096");
         };
         assert!(error.to_string().starts_with("cuda:4096: "), "{error}");

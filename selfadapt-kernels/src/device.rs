@@ -9,6 +9,18 @@ use candle_core::{Error, Result as TensorResult};
 #[cfg(feature = "cuda")]
 use crate::cuda::{Machine, open};
 
+/// How a device rounds the factors of convolutions before it multiplies them; sums are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Not at all.
+    #[default]
+    F32,
+    /// To 10 bits of fraction, for tensor cores of compute capability 8.0 on.
+    Tf32,
+    /// To 7 bits of fraction, likewise.
+    Bf16,
+}
+
 /// What networks compute on. Tensors lie on the CPU all the same; a network brings what it needs to its device and its
 /// results back.
 #[derive(Clone, Debug, Default)]
@@ -27,14 +39,17 @@ impl Device {
     /// Opens GPU number `ordinal`.
     ///
     /// # Errors
-    /// If there is no such GPU, no NVRTC to compile its kernels, or the program was built without the feature `cuda`.
-    pub fn cuda(ordinal: usize) -> TensorResult<Self> {
+    /// If there is no such GPU, it has no tensor cores for the precision, there is no NVRTC to compile its kernels, or
+    /// the program was built without the feature `cuda`.
+    pub fn cuda(ordinal: usize, precision: Precision) -> TensorResult<Self> {
         #[cfg(feature = "cuda")]
         {
-            Ok(Self::on(open(ordinal)?, format!("cuda:{ordinal}")))
+            let machine = open(ordinal, precision)?;
+            Ok(Self::on(machine, format!("cuda:{ordinal}")))
         }
         #[cfg(not(feature = "cuda"))]
         {
+            let _ = precision;
             candle_core::bail!("cuda:{ordinal}: {}", NoGpu::NotBuilt)
         }
     }
@@ -51,6 +66,15 @@ impl Device {
     #[cfg(feature = "cuda")]
     pub fn machine(&self) -> Option<&Arc<dyn Machine>> {
         self.gpu.as_ref().map(|(machine, _)| machine)
+    }
+
+    /// How it rounds factors; the CPU does not.
+    pub fn precision(&self) -> Precision {
+        #[cfg(feature = "cuda")]
+        if let Some(machine) = self.machine() {
+            return machine.precision();
+        }
+        Precision::F32
     }
 
     /// Whether it is the CPU.
@@ -228,7 +252,7 @@ mod tests {
     fn what_is_not_there_cannot_be_opened() {
         assert_eq!(Device::cpu().name(), "cpu");
         assert_eq!(Device::cpu(), Device::default());
-        let error = Device::cuda(4096).unwrap_err().to_string();
+        let error = Device::cuda(4096, Precision::F32).unwrap_err().to_string();
         assert!(error.starts_with("cuda:4096: "), "{error}");
     }
 

@@ -96,7 +96,7 @@ pub struct Args {
     /// How to adapt [default: auto, or the config file's]
     #[arg(long, value_enum)]
     pub mode: Option<resolve::ModeWish>,
-    /// What networks compute on: auto, cpu or cuda:N; auto is the first GPU that can be used, else the processor [default: auto]
+    /// What networks compute on: auto, cpu, cuda:N, or cuda:N:tf32 or cuda:N:bf16 for its tensor cores; auto is the first GPU that can be used, else the processor [default: auto]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
     /// Labels to score against along the run; the run never learns from them

@@ -56,7 +56,7 @@ pub struct Args {
     /// Adapt to another kind of image: a file of the numbers (TOML) that docs/demo.md lists
     #[arg(long, value_name = "FILE")]
     domain: Option<PathBuf>,
-    /// What networks compute on: auto, cpu or cuda:N; auto is the first GPU that can be used, else the processor [default: auto]
+    /// What networks compute on: auto, cpu, cuda:N, or cuda:N:tf32 or cuda:N:bf16 for its tensor cores; auto is the first GPU that can be used, else the processor [default: auto]
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceChoice>,
     /// Only draw labelled images of this kind, and stop

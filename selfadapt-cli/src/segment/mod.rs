@@ -117,7 +117,7 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = "Model", default_value_t = InferOptions::default().batch)]
     batch_size: usize,
 
-    /// What networks compute on: auto, cpu or cuda:N; auto is the first GPU that can be used, else the processor
+    /// What networks compute on: auto, cpu, cuda:N, or cuda:N:tf32 or cuda:N:bf16 for its tensor cores; auto is the first GPU that can be used, else the processor
     #[arg(
         long,
         value_name = "DEVICE",

@@ -100,7 +100,7 @@ pub struct Args {
     /// Seed of order, augmentation and drawn weights
     #[arg(long)]
     seed: Option<u64>,
-    /// What networks compute on: auto, cpu or cuda:N; auto is the first GPU that can be used, else the processor [default: auto]
+    /// What networks compute on: auto, cpu, cuda:N, or cuda:N:tf32 or cuda:N:bf16 for its tensor cores; auto is the first GPU that can be used, else the processor [default: auto]
     #[arg(long, value_name = "DEVICE")]
     device: Option<DeviceChoice>,
     /// Print the manifest as JSON and nothing else

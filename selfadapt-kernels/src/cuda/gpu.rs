@@ -14,7 +14,7 @@ use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream};
 use cudarc::nvrtc::Ptx;
 
 use super::{Machine, Program, nvrtc};
-use crate::device::{Gpu, NoGpu, OutOfMemory};
+use crate::device::{Gpu, NoGpu, OutOfMemory, Precision};
 
 /// As [`crate::device::available`].
 ///
@@ -57,11 +57,14 @@ fn describe(ordinal: i32) -> std::result::Result<Gpu, DriverError> {
     })
 }
 
+/// The least compute capability with tensor cores for tf32 and bf16.
+const TENSOR_CORES: (u32, u32) = (8, 0);
+
 /// Opens GPU number `ordinal`.
 ///
 /// # Errors
-/// If there is no such GPU, or NVRTC is not there to compile its kernels.
-pub fn open(ordinal: usize) -> Result<Arc<dyn Machine>> {
+/// If there is no such GPU, it has no tensor cores for the precision, or NVRTC is not there to compile its kernels.
+pub fn open(ordinal: usize, precision: Precision) -> Result<Arc<dyn Machine>> {
     let all = gpus().map_err(|reason| Error::Msg(format!("cuda:{ordinal}: {reason}")))?;
     let Some(gpu) = all.get(ordinal).cloned() else {
         bail!(
@@ -73,6 +76,13 @@ pub fn open(ordinal: usize) -> Result<Arc<dyn Machine>> {
                 .join("; ")
         )
     };
+    if precision != Precision::F32 && gpu.capability < TENSOR_CORES {
+        let (major, minor) = gpu.capability;
+        bail!(
+            "cuda:{ordinal}: expected compute capability 8.0 or more for {precision:?}, found {major}.{minor}; leave the \
+             precision out for f32"
+        )
+    }
     if !nvrtc::present()? {
         bail!(
             "cuda:{ordinal}: expected NVRTC (libnvrtc) to compile kernels with, found none; install CUDA's toolkit or \
@@ -84,6 +94,7 @@ pub fn open(ordinal: usize) -> Result<Arc<dyn Machine>> {
         stream: context.default_stream(),
         context,
         gpu,
+        precision,
         modules: Mutex::default(),
     }))
 }
@@ -91,6 +102,7 @@ pub fn open(ordinal: usize) -> Result<Arc<dyn Machine>> {
 #[derive(Debug)]
 struct Opened {
     gpu: Gpu,
+    precision: Precision,
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     /// Programs compiled so far, by name.
@@ -123,6 +135,10 @@ impl Opened {
 // SAFETY: addresses are the driver's, which keeps them until they are freed; one stream runs all in order; kernels are
 // found by name in the module that their program was compiled to.
 unsafe impl Machine for Opened {
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64> {
         self.context
             .bind_to_thread()

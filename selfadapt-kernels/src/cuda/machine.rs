@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use candle_core::Result;
 
 use super::Program;
+use crate::device::Precision;
 
 /// A machine that kernels run on. What it is asked for happens in the order of the calls.
 ///
@@ -12,6 +13,11 @@ use super::Program;
 /// Addresses that [`Machine::allocate`] returned must stay valid, for as many bytes as were asked for, until they are
 /// given to [`Machine::free`], and [`Machine::launch`] must run the kernel of that name in that program.
 pub unsafe trait Machine: Send + Sync + std::fmt::Debug {
+    /// How convolutions of networks on it round their factors.
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
     /// Memory of so many bytes, at least 1; what is in it is unspecified. Aligned for every number.
     ///
     /// # Errors

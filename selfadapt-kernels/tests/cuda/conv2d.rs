@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use selfadapt_kernels::conv2d::cuda::{self, Filters, Precision, backward_bias, backward_weight};
+use selfadapt_kernels::conv2d::cuda::{self, Filters, backward_bias, backward_weight};
 use selfadapt_kernels::conv2d::{
     Affine, Algorithm, ChannelSums, Epilogue, Gate, Geometry, Input, PackedFilters, Sums, Term,
     slices,
 };
 use selfadapt_kernels::cuda::{Array, Machine};
+use selfadapt_kernels::device::Precision;
 
 use crate::emulator::{largest_difference, numbers};
 use crate::machines::each_machine;

@@ -9,7 +9,7 @@ use candle_core::{Result, bail};
 use libloading::{Library, Symbol};
 
 use selfadapt_kernels::cuda::{Machine, PROGRAMS, Program};
-use selfadapt_kernels::device::OutOfMemory;
+use selfadapt_kernels::device::{OutOfMemory, Precision};
 
 /// Words after each array that no kernel may touch.
 const GUARD: usize = 32;
@@ -24,6 +24,7 @@ struct Emulator {
     sizes: Mutex<BTreeMap<u64, usize>>,
     /// Bytes that may be in use.
     memory: usize,
+    precision: Precision,
 }
 
 /// The emulator, compiled at the first call; prints a line and returns `None` where there is no C++ compiler (which is
@@ -35,11 +36,24 @@ pub fn emulator() -> Option<Arc<dyn Machine>> {
     emulator_of(usize::MAX)
 }
 
+/// As [`emulator`], with that precision of convolutions.
+///
+/// # Panics
+/// As [`emulator`].
+#[allow(dead_code)] // for selfadapt-models/tests/device
+pub fn emulator_in(precision: Precision) -> Option<Arc<dyn Machine>> {
+    emulator_with(usize::MAX, precision)
+}
+
 /// As [`emulator`], with so many bytes of memory.
 ///
 /// # Panics
 /// As [`emulator`].
 pub fn emulator_of(memory: usize) -> Option<Arc<dyn Machine>> {
+    emulator_with(memory, Precision::F32)
+}
+
+fn emulator_with(memory: usize, precision: Precision) -> Option<Arc<dyn Machine>> {
     static LIBRARY: OnceLock<Option<Arc<Library>>> = OnceLock::new();
     let found = LIBRARY.get_or_init(|| {
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
@@ -59,6 +73,7 @@ pub fn emulator_of(memory: usize) -> Option<Arc<dyn Machine>> {
         library,
         sizes: Mutex::default(),
         memory,
+        precision,
     };
     let found = found.clone().map(machine);
     found.map(|emulator| Arc::new(emulator) as Arc<dyn Machine>)
@@ -118,6 +133,10 @@ fn build(compiler: &str) -> Library {
 
 // SAFETY: addresses are of boxed words of the process; kernels are found by name; one launch runs at a time.
 unsafe impl Machine for Emulator {
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64> {
         // All ones: a NaN, so that a kernel which leaves something unwritten shows; and so that one which writes past
         // the end does, for there are more words than were asked for.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use selfadapt_kernels::cuda::{Array, Machine, open};
-use selfadapt_kernels::device::{NoGpu, available, out_of_memory};
+use selfadapt_kernels::device::{NoGpu, Precision, available, out_of_memory};
 
 use crate::emulator::{emulator, emulator_of};
 
@@ -14,7 +14,7 @@ pub fn each_machine(test: impl Fn(Arc<dyn Machine>)) {
     }
     if let Ok(gpus) = available() {
         println!("also on {}", gpus[0]);
-        test(open(0).unwrap());
+        test(open(0, Precision::F32).unwrap());
     }
 }
 
@@ -23,13 +23,13 @@ fn gpus_are_listed_or_the_reason_is_said() {
     match available() {
         Ok(gpus) => {
             gpus.iter().for_each(|gpu| println!("{gpu}"));
-            let error = open(gpus.len()).unwrap_err().to_string();
+            let error = open(gpus.len(), Precision::F32).unwrap_err().to_string();
             assert!(error.contains("expected a GPU below"), "{error}");
         }
         Err(reason) => {
             println!("nothing ran on a GPU: {reason}");
             assert_ne!(reason, NoGpu::NotBuilt);
-            let error = open(0).unwrap_err().to_string();
+            let error = open(0, Precision::F32).unwrap_err().to_string();
             assert_eq!(error, format!("cuda:0: {reason}"));
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Result;
 use selfadapt_kernels::batch_norm::cuda::moments as moments_of_channels;
 use selfadapt_kernels::blend::cuda as blends;
-use selfadapt_kernels::conv2d::cuda::{self as kernels, Filters, Precision};
+use selfadapt_kernels::conv2d::cuda::{self as kernels, Filters};
 use selfadapt_kernels::conv2d::{Affine, ChannelSums, Geometry, Sums};
 use selfadapt_kernels::cuda::{Array, Machine};
 use selfadapt_kernels::max_pool::cuda as max_pool;
@@ -132,7 +132,8 @@ pub(super) fn convolve(
             _ => kernels::Sums::None,
         },
     };
-    let (values, sums) = filters.apply(geometry, there.lend(&read)?, epilogue, Precision::F32)?;
+    let (values, sums) =
+        filters.apply(geometry, there.lend(&read)?, epilogue, machine.precision())?;
     let sums = match sums {
         Some(sums) => {
             let mut first = sums.0.read()?;
@@ -153,7 +154,8 @@ pub(super) fn backward_weight(geometry: &Geometry, read: Read, gradient: Read) -
     let there = ReadThere::of(machine, &read)?;
     let gradient_there = ReadThere::of(machine, &gradient)?;
     let gradient = gradient_there.lend(&gradient)?;
-    kernels::backward_weight(geometry, there.lend(&read)?, gradient, Precision::F32)?.read()
+    let read = there.lend(&read)?;
+    kernels::backward_weight(geometry, read, gradient, machine.precision())?.read()
 }
 
 /// Mean and variance of each plane.

@@ -35,7 +35,9 @@ pub(crate) fn of_tensor(tensor: &Tensor) -> Result<Vec<u8>> {
 /// How many numbers a shape has; `None` if that, or a stride of the shape, is beyond what can be counted. A side of 0
 /// leaves no number but strides of the others, which candle multiplies unchecked.
 pub(crate) fn elements(shape: &[usize]) -> Option<usize> {
-    let strides = shape.iter().try_fold(1usize, |n, &side| n.checked_mul(side.max(1)));
+    let strides = shape
+        .iter()
+        .try_fold(1usize, |n, &side| n.checked_mul(side.max(1)));
     strides.map(|all| if shape.contains(&0) { 0 } else { all })
 }
 

@@ -17,12 +17,12 @@ use selfadapt_core::network::Network;
 use selfadapt_core::params::{Lend, ParamSet};
 use selfadapt_core::random_weights::random_weights;
 use selfadapt_kernels::cuda::open;
-use selfadapt_kernels::device::{Device, available};
+use selfadapt_kernels::device::{Device, Precision, available};
 use selfadapt_models::cellpose::CellposeConfig;
 use selfadapt_models::device::agrees;
 use selfadapt_models::stardist::StarDistConfig;
 
-use emulator::{emulator, emulator_of};
+use emulator::{emulator, emulator_in, emulator_of};
 
 fn each_device(test: impl Fn(Device)) {
     if let Some(machine) = emulator() {
@@ -30,7 +30,10 @@ fn each_device(test: impl Fn(Device)) {
     }
     if let Ok(gpus) = available() {
         println!("also on {}", gpus[0]);
-        test(Device::on(open(0).unwrap(), "cuda:0".into()));
+        test(Device::on(
+            open(0, Precision::F32).unwrap(),
+            "cuda:0".into(),
+        ));
     }
 }
 
@@ -304,4 +307,40 @@ fn a_device_that_computes_like_the_cpu_passes_the_check() {
         let error = agrees(&StarDistConfig::default(), &device).unwrap_err();
         assert!(error.to_string().contains("CPU alone"), "{error}");
     });
+}
+
+#[test]
+fn rounded_factors_are_near_the_cpus_and_not_the_same() {
+    let images = wave(&[2, 2, 16, 16], 9);
+    for (precision, least, most) in [(Precision::Tf32, 1e-5, 5e-3), (Precision::Bf16, 1e-4, 5e-2)] {
+        let Some(machine) = emulator_in(precision) else {
+            return;
+        };
+        let device = Device::on(machine, "emulator".into());
+        assert_eq!(device.precision(), precision);
+        agrees(&small(), &device).unwrap();
+        let [cpu, there] = both(&small(), &device, Lend::Detached);
+        let a = there.model.forward(&images, Mode::Eval).unwrap();
+        let b = cpu.model.forward(&images, Mode::Eval).unwrap();
+        for (a, b) in a.heads.iter().zip(&b.heads) {
+            let apart = apart(a, b);
+            println!("{precision:?}: {apart:.2e}");
+            assert!((least..most).contains(&apart), "{precision:?}: {apart}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: the emulator computes all of CPnet, as `--device` has a GPU do before a run"]
+fn the_whole_network_passes_the_check() {
+    for precision in [Precision::F32, Precision::Tf32, Precision::Bf16] {
+        let Some(machine) = emulator_in(precision) else {
+            return;
+        };
+        let device = Device::on(machine, "emulator".into());
+        let began = std::time::Instant::now();
+        let passed = agrees(&CellposeConfig::default(), &device);
+        println!("{precision:?}: {passed:?}, {:.0?}", began.elapsed());
+        passed.unwrap();
+    }
 }

@@ -3,10 +3,11 @@
 use candle_core::{Result, bail};
 
 use super::operand::{ChannelSums, Epilogue, Input};
-use super::{NAME, PROGRAM, Precision, is_three, tile};
+use super::{NAME, PROGRAM, is_three, kernel, tile};
 use crate::conv2d::Geometry;
 use crate::conv2d::geometry::Planes;
 use crate::cuda::{Array, Launch, blocks_for, count};
+use crate::device::Precision;
 
 /// Channels that a block multiplies at a time: `DEPTH` in conv2d.cu.
 const DEPTH: usize = 8;
@@ -113,7 +114,7 @@ impl Filters {
         count(NAME, to.len())?;
         let machine = input.values.machine();
         let mut y = Array::room(machine, to.len())?;
-        let (program, kernel) = precision.kernel(false, three, to.channels);
+        let (program, kernel) = kernel(precision, false, three, to.channels);
         let (channels, pixels) = tile(to.channels);
         let tiles = to.plane().div_ceil(pixels);
         let blocks = to.channels.div_ceil(channels) * tiles * to.batch;

@@ -12,6 +12,7 @@ use candle_core::{Result, bail};
 
 use super::Geometry;
 use crate::cuda::Program;
+use crate::device::Precision;
 
 const NAME: &str = "conv2d";
 
@@ -59,32 +60,18 @@ pub const TENSOR: Program = Program {
     ],
 };
 
-/// How factors are rounded before they are multiplied; sums are f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// Not at all.
-    #[default]
-    F32,
-    /// To 10 bits of fraction, for tensor cores of compute capability 8.0 on.
-    Tf32,
-    /// To 7 bits of fraction, likewise.
-    Bf16,
-}
-
-impl Precision {
-    /// The kernel of a convolution, or of a gradient by weight, and the program that it is in.
-    fn kernel(
-        self,
-        weight: bool,
-        three: bool,
-        channels: usize,
-    ) -> (&'static Program, &'static str) {
-        let at = 2 * usize::from(three) + usize::from(!is_narrow(channels));
-        match self {
-            Self::F32 => (&PROGRAM, PROGRAM.kernels[if weight { 6 } else { 1 } + at]),
-            Self::Tf32 => (&TENSOR, TENSOR.kernels[4 * usize::from(weight) + at]),
-            Self::Bf16 => (&TENSOR, TENSOR.kernels[8 + 4 * usize::from(weight) + at]),
-        }
+/// The kernel of a convolution, or of a gradient by weight, and the program that it is in.
+fn kernel(
+    precision: Precision,
+    weight: bool,
+    three: bool,
+    channels: usize,
+) -> (&'static Program, &'static str) {
+    let at = 2 * usize::from(three) + usize::from(!is_narrow(channels));
+    match precision {
+        Precision::F32 => (&PROGRAM, PROGRAM.kernels[if weight { 6 } else { 1 } + at]),
+        Precision::Tf32 => (&TENSOR, TENSOR.kernels[4 * usize::from(weight) + at]),
+        Precision::Bf16 => (&TENSOR, TENSOR.kernels[8 + 4 * usize::from(weight) + at]),
     }
 }
 

@@ -3,9 +3,10 @@
 use candle_core::Result;
 
 use super::operand::Input;
-use super::{NAME, PROGRAM, Precision, is_three, tile};
+use super::{NAME, PROGRAM, is_three, kernel, tile};
 use crate::conv2d::Geometry;
 use crate::cuda::{Array, Launch, blocks_for, count};
+use crate::device::Precision;
 
 /// Columns of a tile, of taps and input channels, and pixels that a block sums at a time: as tiles.cuh has them.
 const WIDE: usize = 128;
@@ -38,7 +39,7 @@ pub fn backward_weight(
     if from.len() == 0 || to.len() == 0 {
         return Array::zeros(machine, geometry.weight_len());
     }
-    let (program, kernel) = precision.kernel(true, three, to.channels);
+    let (program, kernel) = kernel(precision, true, three, to.channels);
     let rows = tile(to.channels).0;
     let taps = geometry.kernel() * geometry.kernel();
     let tiles = to.channels.div_ceil(rows) * (taps * from.channels).div_ceil(WIDE);
