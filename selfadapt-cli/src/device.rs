@@ -116,7 +116,7 @@ impl DeviceChoice {
             })?,
             Self::Auto => match available().map_err(|reason| reason.to_string()) {
                 Ok(_) => on_gpu(model, 0, Precision::F32).or_else(|reason| {
-                    tracing::debug!("no GPU is used: {reason}");
+                    tracing::warn!("there is a GPU, and the CPU is used: {reason}");
                     on_cpu(model)
                 })?,
                 Err(reason) => {

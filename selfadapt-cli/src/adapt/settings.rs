@@ -31,7 +31,7 @@ pub struct RunConfig {
     pub snapshots: usize,
     /// Prepared images kept in memory, in MiB.
     pub cache_mib: usize,
-    /// What networks compute on: auto, cpu or cuda:N.
+    /// What networks compute on: auto, cpu, cuda:N, cuda:N:tf32 or cuda:N:bf16.
     #[serde(default)]
     pub device: crate::device::DeviceChoice,
     /// Settings of the steps. Where modes are chosen from, theirs replace `batch_norm` and `learning_rate`.

@@ -34,7 +34,7 @@ pub struct TrainRun {
     pub save_every: usize,
     /// Checkpoints that stay on disk.
     pub snapshots: usize,
-    /// What networks compute on: auto, cpu or cuda:N.
+    /// What networks compute on: auto, cpu, cuda:N, cuda:N:tf32 or cuda:N:bf16.
     #[serde(default)]
     pub device: DeviceChoice,
     /// Settings of the epochs.
