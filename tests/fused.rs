@@ -1,65 +1,13 @@
 //! CPnet's fused passes against its plain candle form: results, gradients, running statistics.
 
 use candle_core::{Device, Tensor};
-use selfadapt_core::error::Result;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::{Mode, ModelConfig};
 use selfadapt_core::network::Network;
 use selfadapt_core::params::{Lend, ParamSet};
-use selfadapt_core::random_weights::random_weights;
 use selfadapt_models::cellpose::CellposeConfig;
 
-fn wave(shape: &[usize], seed: usize) -> Tensor {
-    let len = shape.iter().product();
-    let numbers: Vec<f32> = (0..len)
-        .map(|i| ((i * 7919 + seed * 104_729) % 10_007) as f32 / 5003.5 - 1.)
-        .collect();
-    Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
-}
-
-/// Weights and statistics without a zero, a one, or a symmetry.
-fn weights(config: &CellposeConfig) -> ParamSet {
-    let params = random_weights(config, 5).unwrap();
-    for (index, (name, var, _)) in params.iter().enumerate() {
-        if !var.dtype().is_float() || name.starts_with("diam") {
-            continue;
-        }
-        let ripple = (wave(var.dims(), index) * 0.05).unwrap();
-        let moved = (var.as_detached_tensor() + ripple).unwrap();
-        var.set(&moved).unwrap();
-    }
-    params
-}
-
-fn numbers(tensor: &Tensor) -> Vec<f64> {
-    let flat = tensor.flatten_all().unwrap();
-    let wide = flat.to_dtype(candle_core::DType::F64).unwrap();
-    wide.to_vec1().unwrap()
-}
-
-/// The largest difference relative to the largest number.
-fn apart(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let (a, b) = (numbers(a), numbers(b));
-    let largest = b.iter().fold(1e-30, |most: f64, v| most.max(v.abs()));
-    let differences = a.iter().zip(&b).map(|(a, b)| (a - b).abs());
-    differences.fold(0., |most, d| if d.is_nan() { d } else { f64::max(most, d) }) / largest
-}
-
-/// A loss of both heads and the embedding.
-fn loss(prediction: &Prediction) -> Result<Tensor> {
-    let mut total = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu)?;
-    for (index, map) in prediction
-        .heads
-        .iter()
-        .chain([&prediction.embedding])
-        .enumerate()
-    {
-        let target = wave(map.dims(), 50 + index);
-        total = (total + (map - target)?.sqr()?.mean_all()?)?;
-    }
-    Ok(total)
-}
+use crate::waves::{apart, loss, numbers, size, wave, weights};
 
 /// Networks of two and four levels and one with a single channel.
 fn configs() -> Vec<CellposeConfig> {
@@ -142,7 +90,7 @@ fn gradients_are_those_of_candle() {
             .unwrap()
             .backward()
             .unwrap();
-            let size = |t: &Tensor| numbers(t).iter().map(|v| v * v).sum::<f64>().sqrt();
+            let size = |t: &Tensor| size(&numbers(t));
             let largest = plain
                 .params
                 .trainable()

@@ -43,5 +43,6 @@ mod step_parity;
 mod toy;
 mod train;
 mod trials;
+mod waves;
 mod weights;
 mod zarr_images;

@@ -1,6 +1,6 @@
 //! StarDist's fused passes against its plain candle form: results and gradients.
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use selfadapt_core::error::Result;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::{Mode, ModelConfig};
@@ -9,13 +9,7 @@ use selfadapt_core::params::{Lend, ParamSet};
 use selfadapt_core::random_weights::random_weights;
 use selfadapt_models::stardist::StarDistConfig;
 
-fn wave(shape: &[usize], seed: usize) -> Tensor {
-    let len = shape.iter().product();
-    let numbers: Vec<f32> = (0..len)
-        .map(|i| ((i * 7919 + seed * 104_729) % 10_007) as f32 / 5003.5 - 1.)
-        .collect();
-    Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
-}
+use crate::waves::{loss, numbers, size, wave};
 
 /// Random weights whose biases are not zero.
 fn weights(config: &StarDistConfig) -> ParamSet {
@@ -60,26 +54,6 @@ fn configs() -> Vec<StarDistConfig> {
 
 fn images(config: &StarDistConfig, batch: usize) -> Tensor {
     wave(&[batch, config.n_channel_in, 32, 80], 9)
-}
-
-/// A loss of both heads and the embedding.
-fn loss(prediction: &Prediction) -> Result<Tensor> {
-    let mut total = Tensor::zeros((), DType::F32, &Device::Cpu)?;
-    let maps = prediction.heads.iter().chain([&prediction.embedding]);
-    for (index, map) in maps.enumerate() {
-        let target = wave(map.dims(), 50 + index);
-        total = (total + (map - target)?.sqr()?.mean_all()?)?;
-    }
-    Ok(total)
-}
-
-fn numbers(tensor: &Tensor) -> Vec<f64> {
-    let flat = tensor.flatten_all().unwrap();
-    flat.to_dtype(DType::F64).unwrap().to_vec1().unwrap()
-}
-
-fn size(numbers: &[f64]) -> f64 {
-    numbers.iter().map(|v| v * v).sum::<f64>().sqrt()
 }
 
 fn apart(a: &Tensor, b: &Tensor) -> f64 {

@@ -13,6 +13,17 @@ use crate::failure::Failure;
 
 const CPU: &str = "cpu";
 
+/// What `--device` is, in the help.
+pub const HELP: &str = "What networks compute on: auto, cpu, cuda:N, or cuda:N:tf32 or cuda:N:bf16 for its tensor cores; \
+    auto is the first GPU that can be used, else the processor";
+
+/// `--device` of commands that have it in a file as well.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct DeviceFlag {
+    #[arg(long, value_name = "DEVICE", help = format!("{HELP} [default: auto]"))]
+    pub device: Option<DeviceChoice>,
+}
+
 /// What a person asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -27,7 +27,7 @@ use selfadapt_core::adapt::AdaptLoop;
 use selfadapt_core::crops::Cached;
 use selfadapt_core::run::{self, Workbench};
 
-use crate::device::DeviceChoice;
+use crate::device::DeviceFlag;
 use crate::failure::{Failure, Outcome};
 use crate::report;
 use choose::Start;
@@ -96,9 +96,8 @@ pub struct Args {
     /// How to adapt [default: auto, or the config file's]
     #[arg(long, value_enum)]
     pub mode: Option<resolve::ModeWish>,
-    /// What networks compute on: auto, cpu, cuda:N, or cuda:N:tf32 or cuda:N:bf16 for its tensor cores; auto is the first GPU that can be used, else the processor [default: auto]
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<DeviceChoice>,
+    #[command(flatten)]
+    pub flag: DeviceFlag,
     /// Labels to score against along the run; the run never learns from them
     #[arg(long, value_name = "DIR")]
     pub truth: Option<PathBuf>,

@@ -84,7 +84,7 @@ pub fn resolve(args: &Args) -> Result<Resolved, Failure> {
         .map(|labels| Truth::open(labels, &found.images, config.model.as_ref(), scale, 8))
         .transpose()?;
     // A run that goes on may do so elsewhere.
-    config.device = args.device.unwrap_or(config.device);
+    config.device = args.flag.device.unwrap_or(config.device);
     let placed = config.device.place(config.model.as_ref())?;
     config.model = placed.model;
     Ok(Resolved {
@@ -206,7 +206,7 @@ fn partial(path: &Path) -> Result<toml::Table> {
 
 /// Flags win over the config file, which wins over the preset.
 fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
-    config.device = args.device.unwrap_or(config.device);
+    config.device = args.flag.device.unwrap_or(config.device);
     let adapt = &mut config.adapt;
     if let Some(steps) = args.steps {
         adapt.steps = steps;

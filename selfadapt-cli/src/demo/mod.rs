@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io::{self, outputs, tiff};
 
-use crate::device::DeviceChoice;
+use crate::device::DeviceFlag;
 use crate::failure::{Failure, Outcome};
 use draw::Domain;
 use script::Script;
@@ -56,9 +56,8 @@ pub struct Args {
     /// Adapt to another kind of image: a file of the numbers (TOML) that docs/demo.md lists
     #[arg(long, value_name = "FILE")]
     domain: Option<PathBuf>,
-    /// What networks compute on: auto, cpu, cuda:N, or cuda:N:tf32 or cuda:N:bf16 for its tensor cores; auto is the first GPU that can be used, else the processor [default: auto]
-    #[arg(long, value_name = "DEVICE")]
-    device: Option<DeviceChoice>,
+    #[command(flatten)]
+    flag: DeviceFlag,
     /// Only draw labelled images of this kind, and stop
     #[arg(long, value_enum, value_name = "KIND")]
     draw: Option<Kind>,
@@ -118,7 +117,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let text = format!("[adapt]\ncrop = {}\n", crop(args.side));
     io::atomic::write_bytes(&settings, text.as_bytes())?;
 
-    let script = Script::new(args.json, args.device)?;
+    let script = Script::new(args.json, args.flag.device)?;
     let (before, after, run) = (out.join("before"), out.join("after"), out.join("run"));
     script.say(&format!(
         "{} images of another microscope in {}, and {HELD_OUT} more, with labels, to score by",

@@ -17,7 +17,7 @@ use selfadapt_core::network::Network;
 use selfadapt_core::params::Lend;
 use serde_json::Value;
 
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, HELP};
 use crate::failure::{Failure, Outcome};
 use crate::models::find;
 use outputs::{MaskFormat, Save};
@@ -117,10 +117,10 @@ pub struct Args {
     #[arg(long, value_name = "N", help_heading = "Model", default_value_t = InferOptions::default().batch)]
     batch_size: usize,
 
-    /// What networks compute on: auto, cpu, cuda:N, or cuda:N:tf32 or cuda:N:bf16 for its tensor cores; auto is the first GPU that can be used, else the processor
     #[arg(
         long,
         value_name = "DEVICE",
+        help = HELP,
         default_value = "auto",
         help_heading = "Model"
     )]

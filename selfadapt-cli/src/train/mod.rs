@@ -21,7 +21,7 @@ use crate::adapt::folder::RunFolder;
 use crate::adapt::interrupt;
 use crate::adapt::manifest::Fingerprint;
 use crate::console;
-use crate::device::DeviceChoice;
+use crate::device::DeviceFlag;
 use crate::failure::{Failure, Outcome};
 use pairs::Pair;
 use record::{Line, Manifest};
@@ -100,9 +100,8 @@ pub struct Args {
     /// Seed of order, augmentation and drawn weights
     #[arg(long)]
     seed: Option<u64>,
-    /// What networks compute on: auto, cpu, cuda:N, or cuda:N:tf32 or cuda:N:bf16 for its tensor cores; auto is the first GPU that can be used, else the processor [default: auto]
-    #[arg(long, value_name = "DEVICE")]
-    device: Option<DeviceChoice>,
+    #[command(flatten)]
+    flag: DeviceFlag,
     /// Print the manifest as JSON and nothing else
     #[arg(long)]
     json: bool,
@@ -142,7 +141,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         }
     };
     let loaded = run.open().map_err(Failure::model)?;
-    run.device = args.device.unwrap_or(run.device);
+    run.device = args.flag.device.unwrap_or(run.device);
     let placed = run.device.place(run.model.as_ref())?;
     run.model = placed.model;
     let supervision = run.model.supervision()?;

@@ -159,7 +159,7 @@ fn drawn(named: &str) -> Result<(PathBuf, Box<dyn ModelConfig>), Failure> {
 }
 
 fn apply(args: &Args, run: &mut TrainRun) -> Result<(), Failure> {
-    run.device = args.device.unwrap_or(run.device);
+    run.device = args.flag.device.unwrap_or(run.device);
     let train = &mut run.train;
     let numbers = [
         (&mut train.epochs, args.epochs),

@@ -7,15 +7,15 @@
 #[path = "../../../selfadapt-kernels/tests/cuda/emulator.rs"]
 #[allow(dead_code)] // what only the kernels' tests use
 mod emulator;
+#[path = "../../../tests/waves.rs"]
+mod waves;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
-use selfadapt_core::error::Result;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::{Mode, ModelConfig, SegmentationModel};
 use selfadapt_core::network::Network;
 use selfadapt_core::params::{Lend, ParamSet};
-use selfadapt_core::random_weights::random_weights;
 use selfadapt_kernels::cuda::open;
 use selfadapt_kernels::device::{Device, Precision, available};
 use selfadapt_models::cellpose::CellposeConfig;
@@ -23,6 +23,7 @@ use selfadapt_models::device::agrees;
 use selfadapt_models::stardist::StarDistConfig;
 
 use emulator::{emulator, emulator_in, emulator_of};
+use waves::{apart, loss, numbers, size, wave, weights};
 
 fn each_device(test: impl Fn(Device)) {
     if let Some(machine) = emulator() {
@@ -35,56 +36,6 @@ fn each_device(test: impl Fn(Device)) {
             "cuda:0".into(),
         ));
     }
-}
-
-fn wave(shape: &[usize], seed: usize) -> Tensor {
-    let len = shape.iter().product();
-    let numbers: Vec<f32> = (0..len)
-        .map(|i| ((i * 7919 + seed * 104_729) % 10_007) as f32 / 5003.5 - 1.)
-        .collect();
-    Tensor::from_vec(numbers, shape, &candle_core::Device::Cpu).unwrap()
-}
-
-/// Weights and statistics without a zero, a one, or a symmetry.
-fn weights(config: &dyn ModelConfig) -> ParamSet {
-    let params = random_weights(config, 5).unwrap();
-    for (index, (_, var, _)) in params.iter().enumerate() {
-        if var.dtype().is_float() {
-            let ripple = (wave(var.dims(), index) * 0.05).unwrap();
-            let moved = (var.as_detached_tensor() + ripple).unwrap();
-            var.set(&moved).unwrap();
-        }
-    }
-    params
-}
-
-fn numbers(tensor: &Tensor) -> Vec<f64> {
-    if tensor.elem_count() == 0 {
-        // candle cannot convert a part of nothing.
-        return Vec::new();
-    }
-    let flat = tensor.flatten_all().unwrap();
-    flat.to_dtype(DType::F64).unwrap().to_vec1().unwrap()
-}
-
-/// The largest difference relative to the largest number.
-fn apart(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let (a, b) = (numbers(a), numbers(b));
-    let largest = b.iter().fold(1e-30, |most: f64, v| most.max(v.abs()));
-    let differences = a.iter().zip(&b).map(|(a, b)| (a - b).abs());
-    differences.fold(0., |most, d| if d.is_nan() { d } else { f64::max(most, d) }) / largest
-}
-
-/// A loss of both heads and the embedding.
-fn loss(prediction: &Prediction) -> Result<Tensor> {
-    let mut total = Tensor::zeros((), DType::F32, &candle_core::Device::Cpu)?;
-    let maps = prediction.heads.iter().chain([&prediction.embedding]);
-    for (index, map) in maps.enumerate() {
-        let target = wave(map.dims(), 50 + index);
-        total = (total + (map - target)?.sqr()?.mean_all()?)?;
-    }
-    Ok(total)
 }
 
 fn small() -> CellposeConfig {
@@ -120,7 +71,7 @@ fn same_statistics(a: &ParamSet, b: &ParamSet) {
 }
 
 fn same_gradients([cpu, there]: [(&Network, &GradStore); 2], what: &str) {
-    let size = |t: &Tensor| numbers(t).iter().map(|v| v * v).sum::<f64>().sqrt();
+    let size = |t: &Tensor| size(&numbers(t));
     let of_cpu = cpu.0.params.trainable();
     let largest = of_cpu
         .map(|(_, var)| size(cpu.1.get(var).unwrap()))

@@ -182,10 +182,7 @@ impl<'a> View<'a> {
             return Err(format!("shape {shape:?} with strides {strides:?}"));
         }
         let too_large = || format!("shape {shape:?} with strides {strides:?} is beyond any memory");
-        let elements = shape
-            .iter()
-            .try_fold(1usize, |n, &side| n.checked_mul(side));
-        let elements = elements.ok_or_else(too_large)?;
+        let elements = bytes::elements(&shape).ok_or_else(too_large)?;
         let storage_bytes = length.checked_mul(class.bytes()).ok_or_else(too_large)?;
         // One past the last element that the view touches.
         let end = if elements == 0 {
