@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use selfadapt_core::adapt::AdaptLoop;
 use selfadapt_core::adapt::config::AdaptConfig;
-use selfadapt_core::crops::{CropSampler, ImageSource};
+use selfadapt_core::crops::CropSampler;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::model::ModelConfig;
 use selfadapt_core::monitor::Probe;
@@ -11,6 +11,7 @@ use selfadapt_core::objective::L2sp;
 use selfadapt_core::params::ParamSet;
 use selfadapt_core::perturb::Perturb;
 use selfadapt_core::run::{Deliver, Ending, Event, Outcome, Watch, Wish, Workbench, run};
+use selfadapt_core::source::ImageSource;
 use selfadapt_core::stop::{Reading, StopCriterion, Verdict};
 
 use crate::toy::{self, ToyConfig};

@@ -12,6 +12,8 @@ mod cli_dataset;
 mod cli_demo;
 mod cli_evaluate;
 mod cli_fetch;
+#[cfg(unix)]
+mod cli_inputs;
 mod cli_mesmer;
 mod cli_models;
 mod cli_reliability;

@@ -72,6 +72,19 @@ fn trains_from_scratch_and_goes_on_and_is_used() {
     let lines = std::fs::read_to_string(at("parts/run.jsonl")).unwrap();
     assert_eq!(lines.lines().count(), 3, "{lines}");
 
+    // Not with other images.
+    std::fs::copy(at("cells/cells_000.tif"), at("cells/new.tif")).unwrap();
+    std::fs::copy(at("cells/cells_000_masks.tif"), at("cells/new_masks.tif")).unwrap();
+    let resume = ["train", "--threads", "2", "--resume", "parts"];
+    let said = told(folder.path(), &resume);
+    assert!(
+        said.starts_with("exit code 2") && said.contains("this run began without"),
+        "{said}"
+    );
+    for new in ["cells/new.tif", "cells/new_masks.tif"] {
+        std::fs::remove_file(at(new)).unwrap();
+    }
+
     // Its own settings make it again, and it is a model that others start from.
     run(
         folder.path(),
@@ -86,10 +99,10 @@ fn trains_from_scratch_and_goes_on_and_is_used() {
         folder.path(),
         "segment --model finer --out masks cells/cells_000.tif",
     );
-    let told = told(folder.path(), &["models", "info", "whole/trained"]);
+    let said = told(folder.path(), &["models", "info", "whole/trained"]);
     assert!(
-        told.contains("[2, 4, 8]") || told.contains("2,4,8"),
-        "{told}"
+        said.contains("[2, 4, 8]") || said.contains("2,4,8"),
+        "{said}"
     );
 }
 

@@ -3,12 +3,13 @@
 use candle_core::{Device, Tensor};
 use selfadapt_core::adapt::AdaptLoop;
 use selfadapt_core::adapt::config::AdaptConfig;
-use selfadapt_core::crops::{CropSampler, ImageSource};
+use selfadapt_core::crops::CropSampler;
 use selfadapt_core::error::Result;
 use selfadapt_core::infer::{InferOptions, predict};
 use selfadapt_core::labels::Labels;
 use selfadapt_core::model::ModelConfig;
 use selfadapt_core::params::ParamSet;
+use selfadapt_core::source::ImageSource;
 
 /// Ten steps on crops of `images`, then the instances of the first image.
 pub fn adapt_and_segment(

@@ -134,7 +134,7 @@ impl Asked {
             Means::Value(ours) if self.adapts => {
                 return Err(refusal(name, &format!("adapt has no {ours}")));
             }
-            Means::Value(ours) => self.push(ours, value()),
+            Means::Value(ours) | Means::Shared(ours) => self.push(ours, value()),
             Means::Setting(setting) => {
                 let value = value();
                 self.set(setting, &value.to_string_lossy());

@@ -4,6 +4,7 @@
 
 mod adapt;
 mod args;
+mod axes;
 #[cfg(test)]
 #[path = "../../tests/book.rs"]
 mod book;
@@ -17,6 +18,7 @@ mod device;
 mod doctor;
 mod evaluate;
 mod failure;
+mod inputs;
 mod models;
 mod pick;
 mod report;

@@ -1,7 +1,4 @@
-//! Crops drawn across all images at the model's working scale, with bounded memory.
-
-use std::collections::VecDeque;
-use std::sync::Mutex;
+//! Crops drawn across all images at the model's working scale.
 
 use candle_core::{Device, Tensor};
 use rand::RngExt;
@@ -9,83 +6,10 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
 use crate::perturb::reflect;
+use crate::source::{ImageSource, is_of_one_image};
 
-/// Images at the working scale, read when asked for.
-pub trait ImageSource: Send + Sync {
-    /// How many there are.
-    fn len(&self) -> usize;
-
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// What to call image `index` in a message.
-    fn name(&self, index: usize) -> String;
-
-    /// Image `index`, prepared: `[C, H, W]` on the CPU.
-    ///
-    /// # Errors
-    /// If it cannot be read or prepared.
-    fn prepared(&self, index: usize) -> Result<Tensor>;
-}
-
-/// Keeps the most recently used images of a source, up to a number of bytes.
-pub struct Cached<S> {
-    source: S,
-    capacity: usize,
-    /// Oldest use first.
-    kept: Mutex<VecDeque<(usize, Tensor)>>,
-}
-
-impl<S: ImageSource> Cached<S> {
-    /// Keeps at most `capacity` bytes of prepared pixels.
-    pub fn new(source: S, capacity: usize) -> Self {
-        Self {
-            source,
-            capacity,
-            kept: Mutex::new(VecDeque::new()),
-        }
-    }
-}
-
-fn bytes(tensor: &Tensor) -> usize {
-    tensor.elem_count() * tensor.dtype().size_in_bytes()
-}
-
-impl<S: ImageSource> ImageSource for Cached<S> {
-    fn len(&self) -> usize {
-        self.source.len()
-    }
-
-    fn name(&self, index: usize) -> String {
-        self.source.name(index)
-    }
-
-    fn prepared(&self, index: usize) -> Result<Tensor> {
-        let poisoned = |_| Error::Setting("the image cache was left in pieces by a panic".into());
-        {
-            let mut kept = self.kept.lock().map_err(poisoned)?;
-            if let Some(at) = kept.iter().position(|(i, _)| *i == index)
-                && let Some(entry) = kept.remove(at)
-            {
-                let image = entry.1.clone();
-                kept.push_back(entry);
-                return Ok(image);
-            }
-        }
-        let image = self.source.prepared(index)?;
-        let mut kept = self.kept.lock().map_err(poisoned)?;
-        kept.push_back((index, image.clone()));
-        let mut held: usize = kept.iter().map(|(_, tensor)| bytes(tensor)).sum();
-        while held > self.capacity
-            && let Some((_, oldest)) = kept.pop_front()
-        {
-            held -= bytes(&oldest);
-        }
-        Ok(image)
-    }
-}
+/// Images drawn for a crop before a source is given up on.
+const TRIES: usize = 100;
 
 /// Draws square crops: an image evenly, then a place in it evenly.
 #[derive(Clone, Copy, Debug)]
@@ -99,10 +23,11 @@ pub struct CropSampler {
 impl CropSampler {
     /// A batch `[B, C, side, side]`; images smaller than a crop are mirrored at their edges.
     ///
-    /// A crop whose every channel is constant teaches nothing and is drawn again, up to eight times.
+    /// A crop whose every channel is constant teaches nothing and is drawn again, up to eight times; so is one of an image
+    /// that is damaged or does not suit the model, up to a hundred times: one bad file ends no run.
     ///
     /// # Errors
-    /// If the source is empty or an image cannot be read.
+    /// If the source is empty, an image is gone, or none that is drawn can be used.
     pub fn draw(
         &self,
         source: &dyn ImageSource,
@@ -127,7 +52,13 @@ impl CropSampler {
     }
 
     fn one(&self, source: &dyn ImageSource, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-        let image = source.prepared(rng.random_range(0..source.len()))?;
+        let mut tries = 1;
+        let image = loop {
+            match source.prepared(rng.random_range(0..source.len())) {
+                Err(error) if is_of_one_image(&error) && tries < TRIES => tries += 1,
+                other => break other?,
+            }
+        };
         let (_, height, width) = image.dims3()?;
         let mut start = |size: usize| rng.random_range(0..=size.saturating_sub(self.side));
         let (top, left) = (start(height), start(width));
@@ -180,37 +111,9 @@ pub fn is_blank(image: &Tensor) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Cached;
+    use crate::source::fixtures::{Damaged, damaged, ramps};
     use rand::SeedableRng;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    struct Ramps {
-        sizes: Vec<(usize, usize)>,
-        reads: AtomicUsize,
-    }
-
-    impl ImageSource for Ramps {
-        fn len(&self) -> usize {
-            self.sizes.len()
-        }
-
-        fn name(&self, index: usize) -> String {
-            format!("ramp {index}")
-        }
-
-        fn prepared(&self, index: usize) -> Result<Tensor> {
-            self.reads.fetch_add(1, Ordering::Relaxed);
-            let (height, width) = self.sizes[index];
-            let ramp = Tensor::arange(0f32, (height * width) as f32, &Device::Cpu)?;
-            Ok((ramp.reshape((1, height, width))? + 10_000. * index as f64)?)
-        }
-    }
-
-    fn ramps(sizes: &[(usize, usize)]) -> Ramps {
-        Ramps {
-            sizes: sizes.to_vec(),
-            reads: AtomicUsize::new(0),
-        }
-    }
 
     #[test]
     fn crops_come_from_every_image_and_repeat_with_the_seed() {
@@ -249,20 +152,23 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_reads_once_within_its_capacity_and_again_beyond() {
-        let source = Cached::new(ramps(&[(10, 10), (10, 10), (10, 10)]), 800);
-        for index in [0, 1, 0, 1, 0] {
-            source.prepared(index).unwrap();
-        }
-        assert_eq!(source.source.reads.load(Ordering::Relaxed), 2);
-        source.prepared(2).unwrap();
-        source.prepared(0).unwrap();
-        assert_eq!(
-            source.source.reads.load(Ordering::Relaxed),
-            3,
-            "0 was used last and stays"
-        );
-        source.prepared(1).unwrap();
-        assert_eq!(source.source.reads.load(Ordering::Relaxed), 4);
+    fn a_damaged_image_is_left_out_and_a_lost_one_is_not() {
+        let sampler = CropSampler { side: 16, batch: 9 };
+        let draw = |source: &Cached<Damaged>| {
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            sampler.draw(source, &mut rng, &Device::Cpu)
+        };
+        let source = damaged(&[0, 1], None);
+        assert_eq!(draw(&source).unwrap().dims(), [9, 1, 16, 16]);
+        let told = [
+            "unsuitable image: 0 is damaged",
+            "unsuitable image: 1 is damaged",
+        ];
+        assert_eq!(source.left_out().unwrap(), told);
+
+        let nothing = draw(&damaged(&[0, 1, 2], None)).unwrap_err().to_string();
+        assert!(nothing.contains("is damaged"), "{nothing}");
+        let lost = draw(&damaged(&[0], Some(1))).unwrap_err().to_string();
+        assert_eq!(lost, "/no/such/file: it is gone");
     }
 }

@@ -28,6 +28,7 @@ pub mod resize;
 pub mod run;
 pub mod schedule;
 pub mod selection;
+pub mod source;
 pub mod stop;
 pub mod supervise;
 pub mod teacher;

@@ -5,13 +5,14 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::crops::{ImageSource, crop, is_blank};
+use crate::crops::{crop, is_blank};
 use crate::dihedral::Dihedral;
 use crate::error::{Error, Result};
 use crate::maps::Prediction;
 use crate::model::{InstanceDecoder, Mode};
 use crate::network::Network;
 use crate::perturb::Perturb;
+use crate::source::{ImageSource, is_of_one_image};
 use crate::stop::Reading;
 
 /// A second view beside the image itself is enough to see how much a model contradicts itself.
@@ -27,11 +28,12 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Chooses up to `count` images and a crop of `side` pixels in each, by seed. Blank crops are passed over.
+    /// Chooses up to `count` images and a crop of `side` pixels in each, by seed. Blank crops and images that cannot be used
+    /// are passed over.
     /// `degradation` is what the model should withstand ([`crate::model::ModelConfig::perturb`]).
     ///
     /// # Errors
-    /// If no image has anything in it, or one cannot be read.
+    /// If no image has anything in it, none can be used, or one is gone.
     pub fn choose(
         source: &dyn ImageSource,
         side: usize,
@@ -43,13 +45,19 @@ impl Probe {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..source.len()).collect();
         order.shuffle(&mut rng);
-        let (mut crops, mut images) = (Vec::new(), Vec::new());
+        let (mut crops, mut images, mut failed) = (Vec::new(), Vec::new(), None);
         // A long folder of blank images is given up on rather than read to its end.
         for &index in order.iter().take(4 * count.max(8)) {
             if crops.len() == count {
                 break;
             }
-            let image = source.prepared(index)?;
+            let image = match source.prepared(index) {
+                Err(error) if is_of_one_image(&error) => {
+                    failed = Some(error);
+                    continue;
+                }
+                other => other?,
+            };
             let (_, height, width) = image.dims3()?;
             let mut start = |size: usize| rng.random_range(0..=size.saturating_sub(side));
             let place = (start(height), start(width));
@@ -60,6 +68,10 @@ impl Probe {
             }
         }
         if crops.is_empty() {
+            // All of them failed for one reason, as likely as not: a setting that suits none.
+            if let Some(error) = failed {
+                return Err(error);
+            }
             return Err(Error::Image(format!(
                 "expected something to see, found only constant pixels in {} images",
                 order.len().min(4 * count.max(8))

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::adapt::{AdaptLoop, LoopState, StepReport};
-use crate::crops::{CropSampler, ImageSource};
+use crate::crops::CropSampler;
 use crate::error::{Error, Result};
 use crate::model::InstanceDecoder;
 use crate::monitor::Probe;
 use crate::network::Network;
+use crate::source::ImageSource;
 use crate::stop::{Reading, StopCriterion, Verdict, judge};
 
 /// Which network is looked at and delivered.

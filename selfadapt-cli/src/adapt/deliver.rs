@@ -1,6 +1,5 @@
 //! The end of a run: the delivered model, its manifest, its curves, and a sentence for the user.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use selfadapt_core::error::Result;
@@ -9,10 +8,11 @@ use selfadapt_models::format::Loaded;
 use selfadapt_models::run_folder;
 
 use super::folder::{RunFolder, read_params};
-use super::manifest::{Fingerprint, Manifest, TruthSummary};
+use super::manifest::{Manifest, TruthSummary};
 use super::record::{self, Line};
 use super::settings::RunConfig;
 use super::{curves, verdict};
+use crate::inputs::{Fingerprint, RunInputs};
 
 /// What came of a run.
 pub struct Ended<'a> {
@@ -32,7 +32,7 @@ pub fn deliver(
     folder: &RunFolder,
     config: &RunConfig,
     loaded: &Loaded,
-    inputs: &[PathBuf],
+    inputs: RunInputs,
     ended: Ended,
 ) -> Result<Manifest> {
     let outcome = ended.outcome;
@@ -60,10 +60,7 @@ pub fn deliver(
             bytes: loaded.provenance.bytes,
             sha256: loaded.provenance.sha256.clone(),
         },
-        inputs: inputs
-            .iter()
-            .map(|path| Fingerprint::of(path))
-            .collect::<Result<_>>()?,
+        inputs: inputs.files,
         steps: outcome.steps,
         truth: summary(&lines, outcome.accepted),
         notes: ended.notes,

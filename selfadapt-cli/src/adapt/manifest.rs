@@ -1,20 +1,15 @@
 //! manifest.json: what was run on what, and what came of it.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io::atomic;
-use selfadapt_models::digest::hexadecimal;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+
+use crate::inputs::Fingerprint;
 
 /// The file's name in a run folder.
 const FILE: &str = "manifest.json";
-
-/// Files larger than this are told apart by their ends and their length.
-const WHOLE: u64 = 32 << 20;
 
 /// The manifest of a run. Its last four entries are what scripts look for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -85,17 +80,6 @@ pub struct TruthSummary {
     pub test_max_step: usize,
 }
 
-/// A file, told apart from others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fingerprint {
-    /// Where it was.
-    pub path: PathBuf,
-    /// Its length.
-    pub bytes: u64,
-    /// SHA-256 in hexadecimal; of a file over 32 MiB, of its first and last 16 MiB.
-    pub sha256: String,
-}
-
 impl Manifest {
     /// Reads the manifest of a finished run.
     ///
@@ -120,46 +104,5 @@ impl Manifest {
     pub fn write(&self, folder: &Path) -> Result<()> {
         let json = serde_json::to_string_pretty(self).map_err(|e| Error::Setting(e.to_string()))?;
         atomic::write_bytes(folder.join(FILE), (json + "\n").as_bytes())
-    }
-}
-
-impl Fingerprint {
-    /// Reads enough of a file to tell it apart.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn of(path: &Path) -> Result<Self> {
-        let failed = |e: std::io::Error| Error::read(path, e);
-        let mut file = File::open(path).map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        let mut pass = |file: &mut File, mut left: u64| -> std::io::Result<()> {
-            while left > 0 {
-                let want = buffer
-                    .len()
-                    .min(usize::try_from(left).unwrap_or(usize::MAX));
-                let got = file.read(&mut buffer[..want])?;
-                if got == 0 {
-                    break;
-                }
-                hasher.update(&buffer[..got]);
-                left -= got as u64;
-            }
-            Ok(())
-        };
-        if bytes <= WHOLE {
-            pass(&mut file, bytes).map_err(failed)?;
-        } else {
-            pass(&mut file, WHOLE / 2).map_err(failed)?;
-            file.seek(SeekFrom::End(-((WHOLE / 2) as i64)))
-                .map_err(failed)?;
-            pass(&mut file, WHOLE / 2).map_err(failed)?;
-        }
-        Ok(Self {
-            path: path.to_owned(),
-            bytes,
-            sha256: hexadecimal(&hasher.finalize()),
-        })
     }
 }

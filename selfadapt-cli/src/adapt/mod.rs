@@ -19,14 +19,16 @@ pub mod source;
 mod thin;
 mod truth;
 mod verdict;
+mod windows;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use selfadapt_core::adapt::AdaptLoop;
-use selfadapt_core::crops::Cached;
 use selfadapt_core::run::{self, Workbench};
+use selfadapt_core::source::Cached;
 
+use crate::axes::AxesFlags;
 use crate::device::DeviceFlag;
 use crate::failure::{Failure, Outcome};
 use crate::report;
@@ -98,6 +100,8 @@ pub struct Args {
     pub mode: Option<resolve::ModeWish>,
     #[command(flatten)]
     pub flag: DeviceFlag,
+    #[command(flatten)]
+    pub axes: AxesFlags,
     /// Labels to score against along the run; the run never learns from them
     #[arg(long, value_name = "DIR")]
     pub truth: Option<PathBuf>,
@@ -141,14 +145,12 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         config,
         loaded,
         device,
-        files,
+        inputs,
         resumed,
         truth,
         mut notes,
     } = resolve::resolve(&args)?;
-    let scale = config.model.working_scale(config.sizing)?;
-    let files = Files::new(files, config.model.as_ref(), scale);
-    let paths = files.paths().to_vec();
+    let files = Files::new(inputs.paths(), &config, folder.root())?;
     let source = Cached::new(files, config.cache_mib << 20);
     let (watch, adapt) = (&config.watch, &config.adapt);
     let probe = config.probe(&source)?;
@@ -165,6 +167,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     };
 
     // Only now is it a run: what was refused so far leaves nothing that would be taken for one.
+    inputs.write(folder.root())?;
     folder.write_text("config.toml", &config.to_toml()?)?;
     let path = folder.file("run.jsonl");
     let mut observer = Observer {
@@ -221,11 +224,14 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     observer.progress.finish();
     drop(observer);
 
+    let left_out = source.left_out()?;
+    let complete = inputs.left_out.is_empty() && left_out.is_empty();
+    notes.extend(verdict::listed(&left_out));
     let manifest = deliver::deliver(
         &folder,
         &config,
         &loaded,
-        &paths,
+        inputs,
         deliver::Ended {
             outcome: &outcome,
             notes: std::mem::take(&mut notes),
@@ -245,5 +251,9 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
             folder.root().display()
         ),
     }
-    Ok(Outcome::Fine)
+    Ok(if complete {
+        Outcome::Fine
+    } else {
+        Outcome::SomeFailed
+    })
 }

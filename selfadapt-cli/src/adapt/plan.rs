@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use selfadapt_core::adapt::AdaptLoop;
-use selfadapt_core::crops::{Cached, CropSampler};
+use selfadapt_core::crops::CropSampler;
 use selfadapt_core::io;
 use selfadapt_core::model::Sizing;
 use selfadapt_core::params::ParamSet;
+use selfadapt_core::source::Cached;
 use selfadapt_models::format::Provenance;
 use serde::Serialize;
 
@@ -72,7 +73,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let found = io::inputs(&config.inputs, &[])?;
     let scale = config.model.working_scale(config.sizing)?;
     let images = found.images.len();
-    let files = Files::new(found.images, config.model.as_ref(), scale);
+    let files = Files::new(found.images, &config, &std::env::temp_dir())?;
     let source = Cached::new(files, config.cache_mib << 20);
     let (watch, adapt) = (&config.watch, &config.adapt);
     let probe = config.probe(&source)?;
@@ -106,7 +107,12 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
     let plan = Plan {
         device: placed.device,
         images,
-        left_out: found.refused.iter().map(ToString::to_string).collect(),
+        left_out: found
+            .refused
+            .iter()
+            .map(ToString::to_string)
+            .chain(source.left_out()?)
+            .collect(),
         sizing: config.sizing,
         scale,
         steps: adapt.steps,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use selfadapt_core::io::Axes;
 use selfadapt_core::model::Sizing;
 use selfadapt_models::cellpose::CellposeConfig;
 
@@ -12,8 +13,9 @@ use crate::book::assert_generated;
 use crate::device::DeviceChoice;
 
 /// Tables of config.toml, and the structs whose fields they hold.
-const TABLES: [(&str, &str, &str); 10] = [
+const TABLES: [(&str, &str, &str); 11] = [
     ("", "selfadapt-cli/src/adapt/settings.rs", "RunConfig"),
+    ("axes", "selfadapt-core/src/io/axes.rs", "Axes"),
     ("adapt", "selfadapt-core/src/adapt/config.rs", "AdaptConfig"),
     (
         "adapt.objective",
@@ -62,6 +64,7 @@ fn preset(preset: Preset) -> toml::Table {
         snapshots: 24,
         cache_mib: 512,
         device: DeviceChoice::Auto,
+        axes: Axes::default(),
         adapt: preset.adapt(),
         choice: preset.choice(),
         watch: preset.watch(),

@@ -8,7 +8,7 @@ use selfadapt_core::adapt::LoopState;
 use selfadapt_core::adapt::config::BatchNorm;
 use selfadapt_core::choice::Choice;
 use selfadapt_core::error::{Error, Result};
-use selfadapt_core::io;
+use selfadapt_core::io::{self, Axes};
 use selfadapt_core::model::{ModelConfig, Sizing};
 use selfadapt_core::objective::L2sp;
 use selfadapt_models::format::{self, Loaded};
@@ -19,6 +19,7 @@ use super::settings::{Preset, RunConfig};
 use super::truth::Truth;
 use crate::device::DeviceChoice;
 use crate::failure::Failure;
+use crate::inputs::RunInputs;
 use crate::models::find;
 use crate::segment::settings;
 
@@ -48,7 +49,7 @@ pub struct Resolved {
     /// What the networks compute on.
     pub device: String,
     /// Images to adapt to.
-    pub files: Vec<PathBuf>,
+    pub inputs: RunInputs,
     /// Where an interrupted run stood, and its last accepted step.
     pub resumed: Option<(LoopState, usize)>,
     /// Labels to score against.
@@ -71,17 +72,23 @@ pub fn resolve(args: &Args) -> Result<Resolved, Failure> {
             );
         }
     };
-    let found = io::inputs(&config.inputs, &[])?;
-    let notes: Vec<String> = found
-        .refused
-        .iter()
-        .map(|reason| format!("left out: {reason}"))
-        .collect();
+    let inputs = if args.resume.is_some() {
+        let begun = RunInputs::read(folder.root())?;
+        begun.unchanged()?;
+        begun
+    } else {
+        let found = io::inputs(&config.inputs, &[])?;
+        let left_out = found
+            .refused
+            .iter()
+            .map(|reason| format!("left out: {reason}"));
+        RunInputs::of(&found.images, left_out.collect())?
+    };
     let scale = config.model.working_scale(config.sizing)?;
     let truth = args
         .truth
         .as_ref()
-        .map(|labels| Truth::open(labels, &found.images, config.model.as_ref(), scale, 8))
+        .map(|labels| Truth::open(labels, &inputs.paths(), &config, scale))
         .transpose()?;
     // A run that goes on may do so elsewhere.
     config.device = args.flag.device.unwrap_or(config.device);
@@ -92,10 +99,10 @@ pub fn resolve(args: &Args) -> Result<Resolved, Failure> {
         config,
         loaded,
         device: placed.device,
-        files: found.images,
+        notes: inputs.left_out.clone(),
+        inputs,
         resumed,
         truth,
-        notes,
     })
 }
 
@@ -155,6 +162,7 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
         snapshots: 24,
         cache_mib: 512,
         device: DeviceChoice::Auto,
+        axes: Axes::default(),
         adapt: args.preset.adapt(),
         choice: suited(args.preset.choice(), loaded.config.as_ref()),
         watch: args.preset.watch(),
@@ -207,6 +215,7 @@ fn partial(path: &Path) -> Result<toml::Table> {
 /// Flags win over the config file, which wins over the preset.
 fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
     config.device = args.flag.device.unwrap_or(config.device);
+    config.axes = args.axes.over(config.axes);
     let adapt = &mut config.adapt;
     if let Some(steps) = args.steps {
         adapt.steps = steps;
@@ -247,7 +256,7 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
 fn sizing(args: &Args, config: &RunConfig, loaded: &Loaded) -> Result<Sizing> {
     let estimate = || {
         let images = io::inputs(&config.inputs, &[])?.images;
-        super::scale::estimate(config.model.as_ref(), &loaded.params, &images)
+        super::scale::estimate(config.model.as_ref(), &loaded.params, &images, &config.axes)
     };
     if let Some(micrometres) = args.pixel_size {
         return Ok(Sizing::PixelSize(micrometres));
@@ -268,6 +277,7 @@ fn sizing(args: &Args, config: &RunConfig, loaded: &Loaded) -> Result<Sizing> {
                 config.model.as_ref(),
                 &loaded.params,
                 &images,
+                &config.axes,
             )
         }
         None => match config.model.working_scale(Sizing::Native) {

@@ -11,6 +11,8 @@ use selfadapt_core::model::{ModelConfig, Sizing};
 use selfadapt_core::network::Network;
 use selfadapt_core::params::{Lend, ParamSet};
 
+use super::windows;
+
 /// Images that are looked at; more cost time and change the estimate little.
 const IMAGES: usize = 5;
 
@@ -18,8 +20,13 @@ const IMAGES: usize = 5;
 ///
 /// # Errors
 /// If an image cannot be read or nothing is found in any.
-pub fn estimate(model: &dyn ModelConfig, params: &ParamSet, paths: &[PathBuf]) -> Result<Sizing> {
-    let images = few(paths)?;
+pub fn estimate(
+    model: &dyn ModelConfig,
+    params: &ParamSet,
+    paths: &[PathBuf],
+    axes: &Axes,
+) -> Result<Sizing> {
+    let images = few(paths, axes)?;
     let network = Network::new(model, params.clone(), Lend::Detached)?;
     let estimate = estimate_diameter(model, &network, &images)?;
     tracing::info!(
@@ -40,9 +47,10 @@ pub fn by_size_model(
     model: &dyn ModelConfig,
     params: &ParamSet,
     paths: &[PathBuf],
+    axes: &Axes,
 ) -> Result<Sizing> {
     let network = Network::new(model, params.clone(), Lend::Detached)?;
-    let mut found: Vec<f64> = few(paths)?
+    let mut found: Vec<f64> = few(paths, axes)?
         .iter()
         .map(|image| {
             Ok(size
@@ -60,9 +68,24 @@ pub fn by_size_model(
     Ok(Sizing::Diameter((10. * median).round() / 10.))
 }
 
-fn few(paths: &[PathBuf]) -> Result<Vec<Image>> {
+/// Images evenly spread over `paths`; a damaged one is left out, as the run will leave it out.
+fn few(paths: &[PathBuf], axes: &Axes) -> Result<Vec<Image>> {
     let step = paths.len().div_ceil(IMAGES).max(1);
-    let some = paths.iter().step_by(step);
-    some.map(|path| Ok(io::read(path, &Axes::default())?.0))
-        .collect()
+    let (images, mut failed): (Vec<_>, Vec<_>) = paths
+        .iter()
+        .step_by(step)
+        .map(|path| {
+            if windows::is_large(path, axes) {
+                windows::liveliest(path, axes)
+            } else {
+                Ok(io::read(path, axes)?.0)
+            }
+        })
+        .partition(Result::is_ok);
+    if images.is_empty()
+        && let Some(error) = failed.pop()
+    {
+        return error.map(|image| vec![image]);
+    }
+    images.into_iter().collect()
 }

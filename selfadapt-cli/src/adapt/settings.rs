@@ -6,14 +6,15 @@ use candle_core::Device;
 use clap::ValueEnum;
 use selfadapt_core::adapt::config::{AdaptConfig, BatchNorm};
 use selfadapt_core::choice::{Choice, Mode};
-use selfadapt_core::crops::ImageSource;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::gate::GateConfig;
+use selfadapt_core::io::Axes;
 use selfadapt_core::model::{ModelConfig, Sizing};
 use selfadapt_core::monitor::Probe;
 use selfadapt_core::objective::{L2sp, Objective};
 use selfadapt_core::perturb::Perturb;
 use selfadapt_core::run::{Deliver, Watch};
+use selfadapt_core::source::ImageSource;
 use selfadapt_core::stop::StopCriterion;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,9 @@ pub struct RunConfig {
     /// What networks compute on: auto, cpu, cuda:N, cuda:N:tf32 or cuda:N:bf16.
     #[serde(default)]
     pub device: crate::device::DeviceChoice,
+    /// What to take from files of more than one plane: `channel_axis`, `plane`.
+    #[serde(default)]
+    pub axes: Axes,
     /// Settings of the steps. Where modes are chosen from, theirs replace `batch_norm` and `learning_rate`.
     pub adapt: AdaptConfig,
     /// What is tried before the run.

@@ -5,22 +5,25 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::infer::{InferOptions, predict};
-use selfadapt_core::io::{self, Axes};
+use selfadapt_core::io;
 use selfadapt_core::labels::Labels;
-use selfadapt_core::model::{InputSpec, InstanceDecoder, ModelConfig};
+use selfadapt_core::model::{InputSpec, InstanceDecoder};
 use selfadapt_core::network::Network;
 use selfadapt_metrics::aggregated_jaccard::aggregated_jaccard;
 use selfadapt_metrics::average_precision::AveragePrecision;
 use selfadapt_metrics::matching::Overlaps;
 
 use super::record::TruthLine;
+use super::settings::RunConfig;
+
+/// Tiles that the network is given at once.
+const BATCH: usize = 8;
 
 /// Labelled images, prepared once.
 pub struct Truth {
     images: Vec<(Tensor, Labels)>,
     spec: InputSpec,
     decoder: Box<dyn InstanceDecoder>,
-    batch: usize,
 }
 
 impl Truth {
@@ -28,13 +31,7 @@ impl Truth {
     ///
     /// # Errors
     /// If no image has labels, a pair differs in size, or a file cannot be read.
-    pub fn open(
-        folder: &Path,
-        inputs: &[PathBuf],
-        model: &dyn ModelConfig,
-        scale: f64,
-        batch: usize,
-    ) -> Result<Self> {
+    pub fn open(folder: &Path, inputs: &[PathBuf], config: &RunConfig, scale: f64) -> Result<Self> {
         let beside = io::inputs(&[folder.to_owned()], &[])
             .map(|found| found.images)
             .unwrap_or_default();
@@ -51,7 +48,7 @@ impl Truth {
         let images = pairs
             .iter()
             .map(|(image, masks)| {
-                let (pixels, _) = io::read(image, &Axes::default())?;
+                let (pixels, _) = io::read(image, &config.axes)?;
                 let labels = io::read_labels(masks)?;
                 if labels.size() != pixels.size() {
                     return Err(Error::read(
@@ -63,14 +60,13 @@ impl Truth {
                         ),
                     ));
                 }
-                Ok((model.prepare(&pixels, scale)?, labels))
+                Ok((config.model.prepare(&pixels, scale)?, labels))
             })
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             images,
-            spec: model.input(),
-            decoder: model.decoder_at(scale),
-            batch,
+            spec: config.model.input(),
+            decoder: config.model.decoder_at(scale),
         })
     }
 
@@ -81,12 +77,7 @@ impl Truth {
     pub fn score(&self, network: &Network) -> Result<TruthLine> {
         let (mut ap50, mut ap75, mut aji, mut counted) = (0., 0., 0., 0.);
         for (prepared, truth) in &self.images {
-            let maps = predict(
-                network,
-                &self.spec,
-                prepared,
-                InferOptions { batch: self.batch },
-            )?;
+            let maps = predict(network, &self.spec, prepared, InferOptions { batch: BATCH })?;
             let found = self.decoder.decode(&maps, truth.size())?;
             let overlaps = Overlaps::new(truth, &found)?;
             // An image without any object, true or found, has no score.

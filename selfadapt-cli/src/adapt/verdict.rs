@@ -87,6 +87,20 @@ pub fn doubts(initial: &Reading) -> Vec<String> {
     doubts
 }
 
+/// Notes on images that could not be used; of a long list the beginning and its length.
+pub fn listed(left_out: &[String]) -> Vec<String> {
+    const LISTED: usize = 20;
+    let told = left_out.iter().take(LISTED);
+    let mut notes: Vec<String> = told.map(|reason| format!("left out: {reason}")).collect();
+    if left_out.len() > LISTED {
+        notes.push(format!(
+            "left out: {} more images, which the messages of the run name",
+            left_out.len() - LISTED
+        ));
+    }
+    notes
+}
+
 /// Prints the verdict: a few lines, or the manifest's last entries as JSON.
 ///
 /// # Errors

@@ -16,6 +16,8 @@ pub enum Means {
     Channel(usize),
     /// A flag of `segment` with one value.
     Value(&'static str),
+    /// A flag of `segment` and `adapt` with one value.
+    Shared(&'static str),
     /// A setting of the model.
     Setting(&'static str),
     /// A setting of the model at this value.
@@ -58,7 +60,7 @@ const NETWORK: &str = "the file's own weights tell how the network is built";
 
 use Means::{
     Channel, Filter, Fixed, Folder, Hardware, Image, Masks, MinSize, Model, Niter, NoSeg, Only,
-    Out, Percentiles, Refused, Save, Setting, Value,
+    Out, Percentiles, Refused, Save, Setting, Shared, Value,
 };
 
 /// Flags and their meaning. `--diameter`, `--augment`, `--verbose` and `--version` are ours too.
@@ -79,7 +81,7 @@ pub const TABLE: &[(&str, Means)] = &[
         ),
     ),
     ("--img_filter", Filter),
-    ("--channel_axis", Value("--channel-axis")),
+    ("--channel_axis", Shared("--channel-axis")),
     ("--z_axis", Refused(1, VOLUMES)),
     ("--chan", Channel(0)),
     ("--chan2", Channel(1)),

@@ -136,6 +136,7 @@ fn the_book_lists_every_flag() {
             Means::Model => "`--model`".into(),
             Means::Channel(_) => "`--channels`".into(),
             Means::Value(ours) => format!("`{ours}` (`segment` only)"),
+            Means::Shared(ours) => format!("`{ours}`"),
             Means::Setting(setting) => format!("`--set {setting}=VALUE`"),
             Means::Fixed(setting, value) => format!("`--set {setting}={value}`"),
             Means::Percentiles => "`--set percentiles=[LOW,HIGH]`".into(),

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use candle_core::Tensor;
 use ndarray::Array3;
-use selfadapt_core::crops::{Cached, ImageSource};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io::outlines::outlines;
 use selfadapt_core::labels::Labels;
@@ -13,6 +12,7 @@ use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::Mode;
 use selfadapt_core::network::Network;
 use selfadapt_core::params::Lend;
+use selfadapt_core::source::{Cached, ImageSource};
 use selfadapt_metrics::changes::{Changes, Counts};
 
 use super::picture;
@@ -97,14 +97,14 @@ pub fn gather(folder: &RunFolder) -> Result<Gathered> {
     let without = superfluous(&stored, manifest.delivered_step, SNAPSHOTS);
 
     let paths: Vec<PathBuf> = manifest.inputs.iter().map(|i| i.path.clone()).collect();
-    if let Some(gone) = paths.iter().find(|path| !path.is_file()) {
+    if let Some(gone) = paths.iter().find(|path| !path.exists()) {
         return Err(Error::read(
             gone,
             "the run adapted to this image, and the report shows it; put it back where it was",
         ));
     }
     let scale = config.model.working_scale(config.sizing)?;
-    let files = Files::new(paths, config.model.as_ref(), scale);
+    let files = Files::new(paths, &config, folder.root())?;
     let source = Cached::new(files, config.cache_mib << 20);
     // The crops that the criteria looked at: chosen by seed, so chosen again.
     let probe = config.probe(&source)?;

@@ -5,7 +5,7 @@ mod outputs;
 mod pipeline;
 mod plan;
 pub mod settings;
-mod stream;
+pub mod stream;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,6 +17,7 @@ use selfadapt_core::network::Network;
 use selfadapt_core::params::Lend;
 use serde_json::Value;
 
+use crate::axes::AxesFlags;
 use crate::device::{DeviceChoice, HELP};
 use crate::failure::{Failure, Outcome};
 use crate::models::find;
@@ -62,12 +63,8 @@ pub struct Args {
     #[arg(long, value_name = "UM", help_heading = "Scale")]
     pixel_size: Option<f64>,
 
-    /// Which axis of the file holds channels, counted from 0 [default: told by the file, else inferred]
-    #[arg(long, value_name = "AXIS", help_heading = "Images")]
-    channel_axis: Option<usize>,
-    /// Which plane of a stack to take, counted from 0
-    #[arg(long, value_name = "N", help_heading = "Images")]
-    plane: Option<usize>,
+    #[command(flatten)]
+    axes: AxesFlags,
     /// Skip images of folders and patterns whose stem ends so; may be given more than once
     #[arg(long, value_name = "ENDING", help_heading = "Images")]
     skip: Vec<String>,
@@ -224,10 +221,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         config: config.as_ref(),
         network: &network,
         scaling,
-        axes: Axes {
-            channel_axis: args.channel_axis,
-            plane: args.plane,
-        },
+        axes: args.axes.over(Axes::default()),
         options: InferOptions {
             batch: args.batch_size.max(1),
         },

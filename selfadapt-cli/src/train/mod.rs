@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use selfadapt_core::error::{Error, Result};
-use selfadapt_core::io::{self, Axes};
+use selfadapt_core::io;
 use selfadapt_core::model::{ModelConfig, Sizing};
 use selfadapt_core::supervise::config::Optimiser;
 use selfadapt_core::supervise::train::TrainLoop;
@@ -19,10 +19,11 @@ use serde_json::Value;
 
 use crate::adapt::folder::RunFolder;
 use crate::adapt::interrupt;
-use crate::adapt::manifest::Fingerprint;
+use crate::axes::AxesFlags;
 use crate::console;
 use crate::device::DeviceFlag;
 use crate::failure::{Failure, Outcome};
+use crate::inputs::{Fingerprint, RunInputs};
 use pairs::Pair;
 use record::{Line, Manifest};
 use settings::TrainRun;
@@ -102,6 +103,8 @@ pub struct Args {
     seed: Option<u64>,
     #[command(flatten)]
     flag: DeviceFlag,
+    #[command(flatten)]
+    axes: AxesFlags,
     /// Print the manifest as JSON and nothing else
     #[arg(long)]
     json: bool,
@@ -147,6 +150,11 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let supervision = run.model.supervision()?;
     let (pairs, mut notes) = pairs::find(&run.inputs, &run.mask_filter, args.skip_unpaired)?;
     let (pairs, examples) = read(&run, supervision.as_ref(), pairs, &mut notes)?;
+    let files = pairs.iter().flat_map(|pair| [&pair.image, &pair.labels]);
+    let inputs = RunInputs::of(&files.cloned().collect::<Vec<_>>(), notes.clone())?;
+    if let Some(root) = &args.resume {
+        inputs.are_those_of(root)?;
+    }
     let diameter = mean(examples.iter().filter_map(Example::diameter));
     if let Some(diameter) = diameter {
         run.model = run.model.sized(Sizing::Diameter(diameter))?;
@@ -166,6 +174,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
             None => (f64::NAN, 0),
         },
         None => {
+            inputs.write(root)?;
             folder.write_text("config.toml", &run.to_toml()?)?;
             (f64::NAN, 0)
         }
@@ -197,7 +206,6 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         training.params(),
         &loaded.provenance.layout,
     )?;
-    let files = pairs.iter().flat_map(|pair| [&pair.image, &pair.labels]);
     let manifest = Manifest {
         selfadapt: env!("CARGO_PKG_VERSION").to_owned(),
         command: std::env::args().collect(),
@@ -209,9 +217,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
             bytes: loaded.provenance.bytes,
             sha256: weights.clone(),
         }),
-        inputs: files
-            .map(|path| Fingerprint::of(path))
-            .collect::<Result<_>>()?,
+        inputs: inputs.files,
         objects: examples.iter().map(Example::objects).sum(),
         diameter,
         notes,
@@ -257,7 +263,7 @@ fn read(
             ));
             continue;
         }
-        let (image, _) = io::read(&pair.image, &Axes::default())?;
+        let (image, _) = io::read(&pair.image, &run.axes)?;
         let example = Example::new(model, supervision, &image, &labels)
             .map_err(|reason| Error::read(&pair.labels, reason))?;
         kept.push(pair);

@@ -10,7 +10,7 @@ use selfadapt_core::supervise::train::{EpochReport, TrainState};
 use selfadapt_models::weights::{Weights, safetensors};
 use serde::{Deserialize, Serialize};
 
-use crate::adapt::manifest::Fingerprint;
+use crate::inputs::Fingerprint;
 
 /// One line of run.jsonl.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use selfadapt_core::error::{Error, Result};
+use selfadapt_core::io::Axes;
 use selfadapt_core::model::ModelConfig;
 use selfadapt_core::random_weights::random_weights;
 use selfadapt_core::supervise::config::TrainConfig;
@@ -37,6 +38,9 @@ pub struct TrainRun {
     /// What networks compute on: auto, cpu, cuda:N, cuda:N:tf32 or cuda:N:bf16.
     #[serde(default)]
     pub device: DeviceChoice,
+    /// What to take from images of more than one plane: `channel_axis`, `plane`.
+    #[serde(default)]
+    pub axes: Axes,
     /// Settings of the epochs.
     pub train: TrainConfig,
     /// The model's own settings.
@@ -127,6 +131,7 @@ pub fn resolve(args: &Args) -> Result<TrainRun, Failure> {
         save_every: 10,
         snapshots: 12,
         device: DeviceChoice::Auto,
+        axes: Axes::default(),
         train: model.supervision()?.defaults(from_scratch),
         model,
     };
@@ -160,6 +165,7 @@ fn drawn(named: &str) -> Result<(PathBuf, Box<dyn ModelConfig>), Failure> {
 
 fn apply(args: &Args, run: &mut TrainRun) -> Result<(), Failure> {
     run.device = args.flag.device.unwrap_or(run.device);
+    run.axes = args.axes.over(run.axes);
     let train = &mut run.train;
     let numbers = [
         (&mut train.epochs, args.epochs),

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use selfadapt_kernels::adamw::AdamW;
 use serde::{Deserialize, Serialize};
 
-use crate::crops::{CropSampler, ImageSource};
+use crate::crops::CropSampler;
 use crate::dihedral::Dihedral;
 use crate::error::{Error, Result};
 use crate::gate::ConfidenceGate;
@@ -22,6 +22,7 @@ use crate::model::{Mode, ModelConfig};
 use crate::network::Network;
 use crate::objective::LossParts;
 use crate::params::{Lend, ParamSet};
+use crate::source::ImageSource;
 use crate::teacher::Teacher;
 
 pub use state::{LoopState, StateNumbers};

@@ -1,12 +1,13 @@
 //! What the axes of a file are, and what may be wished of them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::sample::Dtype;
 
 /// What to take from a file that holds more than one plane. The default asks for nothing: axes come from the
 /// file's metadata, else they are inferred as Cellpose infers them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Axes {
     /// Index of the channel axis in the shape that the file declares, counted from 0.
     pub channel_axis: Option<usize>,
