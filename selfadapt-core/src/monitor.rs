@@ -12,7 +12,7 @@ use crate::maps::Prediction;
 use crate::model::{InstanceDecoder, Mode};
 use crate::network::Network;
 use crate::perturb::Perturb;
-use crate::source::{ImageSource, is_of_one_image};
+use crate::source::ImageSource;
 use crate::stop::Reading;
 
 /// A second view beside the image itself is enough to see how much a model contradicts itself.
@@ -52,7 +52,7 @@ impl Probe {
                 break;
             }
             let image = match source.prepared(index) {
-                Err(error) if is_of_one_image(&error) => {
+                Err(error @ Error::Image(_)) => {
                     failed = Some(error);
                     continue;
                 }

@@ -23,18 +23,9 @@ pub trait ImageSource: Send + Sync {
     /// Image `index`, prepared: `[C, H, W]` on the CPU.
     ///
     /// # Errors
-    /// If it cannot be read or prepared.
+    /// [`Error::Image`] if it is damaged or does not suit the model: another one will do. Any other error ends the run; so a file
+    /// that is gone should, for when a disk is lost, a run would go on with the few images that are still in memory.
     fn prepared(&self, index: usize) -> Result<Tensor>;
-}
-
-/// Whether another image will do where this one failed: it is damaged, or does not suit the model. A file that is gone is no
-/// such case: when a disk is lost, a run would go on with the few images that are still in memory.
-pub(crate) fn is_of_one_image(error: &Error) -> bool {
-    match error {
-        Error::Image(_) => true,
-        Error::Read { path, .. } => path.exists(),
-        _ => false,
-    }
 }
 
 /// Keeps the most recently used images of a source, up to a number of bytes, and what is wrong with those that failed.
@@ -72,11 +63,11 @@ impl<S: ImageSource> Cached<S> {
             return Err(Error::Image(reason.clone()));
         }
         self.source.prepared(index).inspect_err(|error| {
-            if is_of_one_image(error)
+            if let Error::Image(reason) = error
                 && let Ok(mut failed) = self.failed.lock()
             {
-                tracing::warn!("left out: {error}");
-                failed.insert(index, error.to_string());
+                tracing::warn!("left out: {reason}");
+                failed.insert(index, reason.clone());
             }
         })
     }

@@ -8,7 +8,7 @@ pub struct Args {
     /// A few kills instead of many
     #[arg(long)]
     quick: bool,
-    /// Kills [default: 40, with --quick 6]
+    /// Kills [default: 100, with --quick 6]
     #[arg(long)]
     kills: Option<u32>,
     /// Which moments
@@ -17,7 +17,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Outcome {
-    let kills = args.kills.unwrap_or(if args.quick { 6 } else { 40 });
+    let kills = args.kills.unwrap_or(if args.quick { 6 } else { 100 });
     timed(&format!("{kills} kills, seed {}", args.seed), || {
         let mut test = cargo(&["test", "--locked", "--workspace", "--test", "cli"]);
         test.args(["--", "cli_torture", "--nocapture", "--test-threads", "1"]);

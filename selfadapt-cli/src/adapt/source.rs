@@ -70,6 +70,14 @@ fn takes_parts(model: &dyn ModelConfig, scale: f64) -> bool {
         .is_ok_and(|pixel| !matches!(model.prepare_parts(&mut Whole(pixel), scale), Ok(None)))
 }
 
+/// A file that is there and cannot be used is one image less; one that is gone is an error.
+fn of_no_use(error: Error) -> Error {
+    match &error {
+        Error::Read { path, .. } if path.exists() => Error::Image(error.to_string()),
+        _ => error,
+    }
+}
+
 impl ImageSource for Files {
     fn len(&self) -> usize {
         self.views.len()
@@ -87,17 +95,19 @@ impl ImageSource for Files {
         let missing = || Error::Image(format!("there is no image {index}"));
         let (model, scale) = (self.model.as_ref(), self.scale);
         match self.views.get(index).ok_or_else(missing)? {
-            View::Whole(path) => {
-                let (image, _) = io::read(path, &self.axes)?;
-                model
-                    .prepare(&image, scale)
-                    .map_err(|e| Error::read(path, e))
-            }
+            View::Whole(path) => io::read(path, &self.axes)
+                .and_then(|(image, _)| {
+                    let prepared = model.prepare(&image, scale);
+                    prepared.map_err(|reason| Error::read(path, reason))
+                })
+                .map_err(of_no_use),
             View::Window { path, index } => {
                 let mut windows = self.windows.lock().map_err(|_| {
                     Error::Setting("the windows were left in pieces by a panic".into())
                 })?;
-                windows.prepared(path, *index, &self.axes, model, scale)
+                windows
+                    .prepared(path, *index, &self.axes, model, scale)
+                    .map_err(of_no_use)
             }
         }
     }
