@@ -48,13 +48,15 @@ impl<S: ImageSource> Cached<S> {
         }
     }
 
-    /// Why images that were asked for cannot be used, in their order.
+    /// Why images that were asked for cannot be used, in their order; once, where neighbours share a reason.
     ///
     /// # Errors
     /// If a panic left the cache in pieces.
     pub fn left_out(&self) -> Result<Vec<String>> {
         let failed = self.failed.lock().map_err(poisoned)?;
-        Ok(failed.values().cloned().collect())
+        let mut reasons: Vec<String> = failed.values().cloned().collect();
+        reasons.dedup();
+        Ok(reasons)
     }
 
     /// Reads an image; one that failed is not read again, and told of once.
@@ -66,7 +68,10 @@ impl<S: ImageSource> Cached<S> {
             if let Error::Image(reason) = error
                 && let Ok(mut failed) = self.failed.lock()
             {
-                tracing::warn!("left out: {reason}");
+                // Parts of one file fail alike, and are told of once.
+                if !failed.values().any(|told| told == reason) {
+                    tracing::warn!("left out: {reason}");
+                }
                 failed.insert(index, reason.clone());
             }
         })
