@@ -74,6 +74,37 @@ fn a_run_goes_on_only_with_the_images_that_it_began_with() {
     assert_eq!(names, ["a.tif", "b.tif"]);
 }
 
+/// The same seed and threads: the same weights, masks, page and record, but for the times that they state.
+#[test]
+fn the_same_run_again_is_the_same() {
+    let Some(folder) = folder() else { return };
+    let here = folder.path();
+    let run = || {
+        succeeds(here, &begin("run"));
+        let segment = "segment --model run --out masks images".split(' ');
+        succeeds(here, &segment.map(str::to_owned).collect::<Vec<_>>());
+        let whole = |file: &str| std::fs::read(here.join(file)).unwrap();
+        let untimed = |file: &str| -> Vec<String> {
+            let text = std::fs::read_to_string(here.join(file)).unwrap();
+            let lines = text.lines().filter(|line| !line.contains(" s in all, "));
+            // The last entry of a line of run.jsonl.
+            let lines = lines.map(|line| line.split(",\"seconds\":").next().unwrap().to_owned());
+            lines.collect()
+        };
+        let made = (
+            ["run/adapted", "run/curves.svg", "masks/a_cp_masks.tif"].map(whole),
+            ["run/report.html", "run/run.jsonl"].map(untimed),
+        );
+        for folder in ["run", "masks"] {
+            std::fs::remove_dir_all(here.join(folder)).unwrap();
+        }
+        made
+    };
+    let (first, second) = (run(), run());
+    assert!(first.0 == second.0, "weights, curves or masks differ");
+    assert_eq!(first.1, second.1);
+}
+
 /// One bad file among many ends no run, and is not passed over in silence.
 #[test]
 fn damaged_images_are_left_out_and_told() {
