@@ -24,10 +24,13 @@ mod cli_tables;
 mod cli_torture;
 mod cli_train;
 mod dataset_fixtures;
+#[cfg(unix)]
+mod folders;
 mod http_server;
 mod numpy_fixtures;
 mod stardist_cli;
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use assert_cmd::Command;
@@ -55,7 +58,7 @@ fn selfadapt(folder: &Path) -> Command {
 }
 
 /// Runs it and tells everything that it said; times and sizes of the machine are left out.
-fn told(folder: &Path, arguments: &[&str]) -> String {
+fn told(folder: &Path, arguments: &[impl AsRef<OsStr>]) -> String {
     let output = selfadapt(folder).args(arguments).output().unwrap();
     let code = output
         .status

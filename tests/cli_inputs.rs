@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::cli_torture::{begin, folder, succeeds};
-use crate::{assets, selfadapt, told};
+use crate::{assets, folders, selfadapt, told};
 
 /// Begins a run that ends after its first step.
 fn began(here: &Path, inputs: &[&str]) {
@@ -13,6 +13,13 @@ fn began(here: &Path, inputs: &[&str]) {
     arguments.extend(inputs.iter().map(|&input| input.to_owned()));
     arguments.extend(["--budget".to_owned(), "0s".to_owned()]);
     succeeds(here, &arguments);
+}
+
+/// An OME-Zarr image `z.zarr` of two channels.
+fn put_zarr(here: &Path) {
+    let fixture = "../tests/fixtures/zarr/v2_plain.zarr";
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture);
+    folders::copy(&fixture, &here.join("z.zarr"));
 }
 
 fn resumed(here: &Path) -> String {
@@ -113,9 +120,7 @@ fn damaged_images_are_left_out_and_told() {
     let whole = std::fs::read(here.join("images/a.tif")).unwrap();
     std::fs::write(here.join("images/b.tif"), &whole[..whole.len() / 2]).unwrap();
     std::fs::write(here.join("images/c.png"), "").unwrap();
-    let arguments = begin("run");
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let said = told(here, &arguments);
+    let said = told(here, &begin("run"));
     assert!(said.starts_with("exit code 1"), "{said}");
     for damaged in ["images/b.tif: strip 0", "images/c.png: "] {
         // As it is found, and at the end.
@@ -128,7 +133,6 @@ fn damaged_images_are_left_out_and_told() {
     std::fs::remove_file(here.join("images/a.tif")).unwrap();
     let mut nothing = begin("nothing");
     nothing.extend(["--seed", "3"].map(str::to_owned));
-    let nothing: Vec<&str> = nothing.iter().map(String::as_str).collect();
     let said = told(here, &nothing);
     assert!(said.starts_with("exit code 2"), "{said}");
     assert!(!here.join("nothing/config.toml").exists());
@@ -139,9 +143,7 @@ fn damaged_images_are_left_out_and_told() {
 fn one_plane_of_a_stack_is_adapted_to() {
     let Some(folder) = folder() else { return };
     let here = folder.path();
-    let fixture =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/zarr/v2_plain.zarr");
-    copied(&fixture, &here.join("z.zarr"));
+    put_zarr(here);
     // Its two channels, told as planes.
     let metadata = here.join("z.zarr/.zattrs");
     let text = std::fs::read_to_string(&metadata).unwrap();
@@ -149,9 +151,8 @@ fn one_plane_of_a_stack_is_adapted_to() {
         .replace("\"c\"", "\"z\"")
         .replace("\"channel\"", "\"space\"");
     std::fs::write(&metadata, text).unwrap();
-    let arguments = begin("run");
-    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    *arguments.last_mut().unwrap() = "z.zarr";
+    let mut arguments = begin("run");
+    *arguments.last_mut().unwrap() = "z.zarr".to_owned();
     let said = told(here, &arguments);
     assert!(
         said.starts_with("exit code 2") && said.contains("choose a plane from 0 to 1"),
@@ -159,8 +160,8 @@ fn one_plane_of_a_stack_is_adapted_to() {
     );
     // By Cellpose's name for the other flag, too.
     for flag in [["--plane", "1"], ["--channel_axis", "0"]] {
-        let arguments: Vec<&str> = arguments.iter().copied().chain(flag).collect();
-        let said = told(here, &arguments);
+        let flag = flag.map(str::to_owned);
+        let said = told(here, &[arguments.as_slice(), &flag].concat());
         assert!(said.starts_with("exit code 0"), "{said}");
         let said = resumed(here);
         assert!(said.starts_with("exit code 0"), "{said}");
@@ -173,9 +174,7 @@ fn one_plane_of_a_stack_is_adapted_to() {
 fn an_ome_zarr_image_is_adapted_to() {
     let Some(folder) = folder() else { return };
     let here = folder.path();
-    let fixture =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/zarr/v2_plain.zarr");
-    copied(&fixture, &here.join("z.zarr"));
+    put_zarr(here);
     began(here, &["z.zarr"]);
     let said = resumed(here);
     assert!(
@@ -187,17 +186,4 @@ fn an_ome_zarr_image_is_adapted_to() {
     assert!(said.contains("z.zarr had "), "{said}");
     let report = selfadapt(here).args(["report", "run"]).output().unwrap();
     assert!(report.status.success());
-}
-
-fn copied(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copied(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }

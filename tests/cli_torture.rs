@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use selfadapt_models::{format, weights};
 use serde_json::Value;
 
+use crate::folders::files;
 use crate::{assets, selfadapt, told};
 
 /// As small as a run with readings, snapshots and a delivery can be.
@@ -106,20 +107,6 @@ fn killed(here: &Path, arguments: &[String], patience: Duration) -> bool {
     }
     child.kill().unwrap();
     !child.wait().unwrap().success()
-}
-
-/// All files below `folder`.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found
 }
 
 /// Reads every file that stands under its final name: none may be half written.
@@ -292,8 +279,7 @@ fn a_full_or_locked_disk_is_said_and_loses_nothing() {
     };
     succeeds(here, &begin("whole"));
     let fails = |arguments: &[String], expected: &str| {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let said = told(here, &arguments);
+        let said = told(here, arguments);
         assert!(
             said.starts_with("exit code 3")
                 && said.contains(expected)

@@ -13,6 +13,7 @@ mod dataset_layouts;
 mod dataset_refusals;
 mod dynamics;
 mod edge_masks;
+mod folders;
 mod format;
 mod fused;
 #[path = "../fuzz/src/readers.rs"]

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use selfadapt_core::io::{self, Axes};
 
+use crate::folders::{copy, files};
+
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fixtures/zarr")
@@ -66,40 +68,13 @@ fn every_packing_is_read_whole_and_in_parts() {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files(&path, found);
-        } else {
-            found.push(path);
-        }
-    }
-    found.sort();
-}
-
 #[test]
 fn damaged_files_are_errors_or_other_numbers() {
     let folder = tempfile::tempdir().unwrap();
     for name in NAMES {
         let path = folder.path().join(name);
         copy(&fixture(name), &path);
-        let mut all = Vec::new();
-        files(&path, &mut all);
-        for file in all {
+        for file in files(&path) {
             let whole = std::fs::read(&file).unwrap();
             for step in 0..24 {
                 let mut bytes = whole.clone();

@@ -1,5 +1,6 @@
 //! inputs.json: the files that a run learns from, settled when it begins and the same when it goes on.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io::atomic;
-use selfadapt_models::digest::hexadecimal;
+use selfadapt_models::digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -20,7 +21,7 @@ const FILE: &str = "inputs.json";
 const WHOLE: u64 = 32 << 20;
 
 /// A file, told apart from others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Where it was.
     pub path: PathBuf,
@@ -75,8 +76,7 @@ impl RunInputs {
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self, root: &Path) -> Result<()> {
-        let json = serde_json::to_string_pretty(self).map_err(|e| Error::Setting(e.to_string()))?;
-        atomic::write_bytes(root.join(FILE), (json + "\n").as_bytes())
+        atomic::write_json(root.join(FILE), self).map(drop)
     }
 
     /// Where the files are.
@@ -90,9 +90,11 @@ impl RunInputs {
     /// Names the first that has other contents, is gone, or is new.
     pub fn are_those_of(&self, root: &Path) -> Result<(), Failure> {
         let begun = Self::read(root)?;
-        begun.unchanged()?;
-        let new = |file: &&Fingerprint| !begun.files.contains(file);
-        let Some(file) = self.files.iter().find(new) else {
+        // Those that are here as they were have just been read.
+        let here: HashSet<&Fingerprint> = self.files.iter().collect();
+        begun.refuse(|file| !here.contains(file))?;
+        let there: HashSet<&Fingerprint> = begun.files.iter().collect();
+        let Some(file) = self.files.iter().find(|file| !there.contains(file)) else {
             return Ok(());
         };
         Err(Failure::new(
@@ -106,10 +108,16 @@ impl RunInputs {
     /// # Errors
     /// Names the first that is gone or has other contents.
     pub fn unchanged(&self) -> Result<(), Failure> {
+        self.refuse(|_| true)
+    }
+
+    /// Reads the suspects again.
+    fn refuse(&self, suspect: impl Fn(&Fingerprint) -> bool + Sync) -> Result<(), Failure> {
         let faults: Vec<String> = self
             .files
             .par_iter()
-            .filter_map(|file| file.fault())
+            .filter(|file| suspect(file))
+            .filter_map(Fingerprint::fault)
             .collect();
         let Some(first) = faults.first() else {
             return Ok(());
@@ -140,7 +148,7 @@ impl Fingerprint {
         Ok(Self {
             path: path.to_owned(),
             bytes: bytes.map_err(|e| Error::read(path, e))?,
-            sha256: hexadecimal(&hasher.finalize()),
+            sha256: digest::hexadecimal(&hasher.finalize()),
         })
     }
 
@@ -164,11 +172,11 @@ fn file(path: &Path, hasher: &mut Sha256) -> std::io::Result<u64> {
     let mut file = File::open(path)?;
     let bytes = file.metadata()?.len();
     if bytes <= WHOLE {
-        pass(&mut file, bytes, hasher)?;
+        digest::update(hasher, file)?;
     } else {
-        pass(&mut file, WHOLE / 2, hasher)?;
+        digest::update(hasher, (&mut file).take(WHOLE / 2))?;
         file.seek(SeekFrom::End(-((WHOLE / 2) as i64)))?;
-        pass(&mut file, WHOLE / 2, hasher)?;
+        digest::update(hasher, file)?;
     }
     Ok(bytes)
 }
@@ -181,14 +189,13 @@ fn folder(root: &Path, hasher: &mut Sha256) -> std::io::Result<u64> {
     paths.sort();
     let (mut bytes, mut left) = (0, WHOLE);
     for path in paths {
-        let mut file = File::open(&path)?;
+        let file = File::open(&path)?;
         let length = file.metadata()?.len();
         let name = path.strip_prefix(root).unwrap_or(&path);
         hasher.update(name.to_string_lossy().as_bytes());
         hasher.update([0]);
         hasher.update(length.to_le_bytes());
-        pass(&mut file, length.min(left), hasher)?;
-        left -= length.min(left);
+        left -= digest::update(hasher, file.take(left))?;
         bytes += length;
     }
     Ok(bytes)
@@ -204,18 +211,6 @@ fn files_of(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The next `count` bytes, or those that there are.
-fn pass(file: &mut File, count: u64, hasher: &mut Sha256) -> std::io::Result<()> {
-    let mut buffer = vec![0; 1 << 18];
-    let mut file = file.take(count);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(()),
-            got => hasher.update(&buffer[..got]),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -49,11 +49,18 @@ fn folder(path: &Path, hasher: &mut Sha256) -> Result<u64> {
 }
 
 fn file(path: &Path, hasher: &mut Sha256) -> Result<u64> {
-    let mut file = File::open(path)?;
+    update(hasher, File::open(path)?)
+}
+
+/// Hashes all that `reader` gives; returns how many bytes that were.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn update(hasher: &mut Sha256, mut reader: impl Read) -> Result<u64> {
     let mut buffer = vec![0; 1 << 16];
     let mut bytes = 0;
     loop {
-        match file.read(&mut buffer)? {
+        match reader.read(&mut buffer)? {
             0 => return Ok(bytes),
             n => {
                 hasher.update(buffer.get(..n).unwrap_or_default());

@@ -31,6 +31,7 @@ use selfadapt_core::source::Cached;
 use crate::axes::AxesFlags;
 use crate::device::DeviceFlag;
 use crate::failure::{Failure, Outcome};
+use crate::inputs::RunInputs;
 use crate::report;
 use choose::Start;
 use observe::Observer;
@@ -145,12 +146,13 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         config,
         loaded,
         device,
-        inputs,
+        images,
+        left_out,
+        begun,
         resumed,
         truth,
-        mut notes,
     } = resolve::resolve(&args)?;
-    let files = Files::new(inputs.paths(), &config, folder.root())?;
+    let files = Files::new(images.clone(), &config, folder.root())?;
     let source = Cached::new(files, config.cache_mib << 20);
     let (watch, adapt) = (&config.watch, &config.adapt);
     let probe = config.probe(&source)?;
@@ -158,6 +160,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
 
     let base = AdaptLoop::new(config.model.as_ref(), &loaded.params, adapt)?;
     let initial = probe.read(watch.delivered(&base), decoder.as_ref(), adapt.batch)?;
+    let mut notes = left_out.clone();
     notes.extend(verdict::doubts(&initial));
     let bench = Workbench {
         source: &source,
@@ -167,7 +170,14 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     };
 
     // Only now is it a run: what was refused so far leaves nothing that would be taken for one.
-    inputs.write(folder.root())?;
+    let inputs = match begun {
+        Some(begun) => begun,
+        None => {
+            let inputs = RunInputs::of(&images, left_out)?;
+            inputs.write(folder.root())?;
+            inputs
+        }
+    };
     folder.write_text("config.toml", &config.to_toml()?)?;
     let path = folder.file("run.jsonl");
     let mut observer = Observer {

@@ -49,13 +49,15 @@ pub struct Resolved {
     /// What the networks compute on.
     pub device: String,
     /// Images to adapt to.
-    pub inputs: RunInputs,
+    pub images: Vec<PathBuf>,
+    /// What was left out of them, and why, a sentence each.
+    pub left_out: Vec<String>,
+    /// What a run that goes on began with: these images.
+    pub begun: Option<RunInputs>,
     /// Where an interrupted run stood, and its last accepted step.
     pub resumed: Option<(LoopState, usize)>,
     /// Labels to score against.
     pub truth: Option<Truth>,
-    /// What the user should know, for the verdict.
-    pub notes: Vec<String>,
 }
 
 /// Resolves arguments.
@@ -72,23 +74,24 @@ pub fn resolve(args: &Args) -> Result<Resolved, Failure> {
             );
         }
     };
-    let inputs = if args.resume.is_some() {
-        let begun = RunInputs::read(folder.root())?;
+    let begun = match &args.resume {
+        Some(root) => Some(RunInputs::read(root)?),
+        None => None,
+    };
+    let (images, left_out) = if let Some(begun) = &begun {
         begun.unchanged()?;
-        begun
+        (begun.paths(), begun.left_out.clone())
     } else {
         let found = io::inputs(&config.inputs, &[])?;
-        let left_out = found
-            .refused
-            .iter()
-            .map(|reason| format!("left out: {reason}"));
-        RunInputs::of(&found.images, left_out.collect())?
+        let refused = found.refused.iter();
+        let left_out = refused.map(|reason| format!("left out: {reason}"));
+        (found.images, left_out.collect())
     };
     let scale = config.model.working_scale(config.sizing)?;
     let truth = args
         .truth
         .as_ref()
-        .map(|labels| Truth::open(labels, &inputs.paths(), &config, scale))
+        .map(|labels| Truth::open(labels, &images, &config, scale))
         .transpose()?;
     // A run that goes on may do so elsewhere.
     config.device = args.flag.device.unwrap_or(config.device);
@@ -99,8 +102,9 @@ pub fn resolve(args: &Args) -> Result<Resolved, Failure> {
         config,
         loaded,
         device: placed.device,
-        notes: inputs.left_out.clone(),
-        inputs,
+        images,
+        left_out,
+        begun,
         resumed,
         truth,
     })

@@ -12,6 +12,7 @@ use selfadapt_core::network::Network;
 use selfadapt_core::params::{Lend, ParamSet};
 
 use super::windows;
+use crate::segment::stream;
 
 /// Images that are looked at; more cost time and change the estimate little.
 const IMAGES: usize = 5;
@@ -71,21 +72,20 @@ pub fn by_size_model(
 /// Images evenly spread over `paths`; a damaged one is left out, as the run will leave it out.
 fn few(paths: &[PathBuf], axes: &Axes) -> Result<Vec<Image>> {
     let step = paths.len().div_ceil(IMAGES).max(1);
-    let (images, mut failed): (Vec<_>, Vec<_>) = paths
-        .iter()
-        .step_by(step)
-        .map(|path| {
-            if windows::is_large(path, axes) {
-                windows::liveliest(path, axes)
-            } else {
-                Ok(io::read(path, axes)?.0)
-            }
-        })
-        .partition(Result::is_ok);
-    if images.is_empty()
-        && let Some(error) = failed.pop()
-    {
-        return error.map(|image| vec![image]);
+    let (mut images, mut failed) = (Vec::new(), None);
+    for path in paths.iter().step_by(step) {
+        let image = if stream::is_large(path, axes) {
+            windows::liveliest(path, axes)
+        } else {
+            io::read(path, axes).map(|(image, _)| image)
+        };
+        match image {
+            Ok(image) => images.push(image),
+            Err(error) => failed = Some(error),
+        }
     }
-    images.into_iter().collect()
+    match failed {
+        Some(error) if images.is_empty() => Err(error),
+        _ => Ok(images),
+    }
 }

@@ -13,6 +13,7 @@ use selfadapt_core::source::ImageSource;
 
 use super::settings::RunConfig;
 use super::windows::{self, Windows};
+use crate::segment::stream;
 
 /// Files on disk, prepared for a model at a fixed scale.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl Files {
     pub fn new(paths: Vec<PathBuf>, config: &RunConfig, folder: &Path) -> Result<Self> {
         let scale = config.model.working_scale(config.sizing)?;
         let in_parts = takes_parts(config.model.as_ref(), scale);
-        let is_large = |path: &PathBuf| in_parts && windows::is_large(path, &config.axes);
+        let is_large = |path: &PathBuf| in_parts && stream::is_large(path, &config.axes);
         let large: Vec<bool> = paths.iter().map(is_large).collect();
         let a_side = windows::a_side(large.iter().filter(|&&large| large).count());
         let views = paths.into_iter().zip(large).flat_map(|(path, large)| {

@@ -13,8 +13,6 @@ use selfadapt_core::image::{Image, PixelType};
 use selfadapt_core::io::{self, Axes};
 use selfadapt_core::model::ModelConfig;
 
-use crate::segment::stream::ABOVE;
-
 /// Windows of all large images together, about; those of one are between the squares of [`LEAST`] and [`MOST`].
 const TOGETHER: usize = 256;
 const LEAST: usize = 2;
@@ -22,14 +20,6 @@ const MOST: usize = 8;
 
 /// Sides of a crop that a window has: crops of many places are drawn from each.
 const CROPS: usize = 2;
-
-/// Whether an image is too large to be prepared as a whole. What cannot be opened is not: reading it will say why.
-pub fn is_large(path: &Path, axes: &Axes) -> bool {
-    matches!(
-        io::size_in_parts(path, axes),
-        Ok(Some((height, width))) if height.saturating_mul(width) > ABOVE
-    )
-}
 
 /// Windows a side of each of `images` large images.
 pub fn a_side(images: usize) -> usize {

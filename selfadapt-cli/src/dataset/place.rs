@@ -129,10 +129,7 @@ fn files(root: &Path, name: &str) -> (PathBuf, PathBuf) {
 }
 
 fn write_manifest(root: &Path, manifest: &Manifest) -> Result<String> {
-    let path = root.join(FILE);
-    let text = serde_json::to_string_pretty(manifest).map_err(|e| Error::write(&path, e))? + "\n";
-    atomic::write_bytes(&path, text.as_bytes())?;
-    Ok(text)
+    atomic::write_json(root.join(FILE), manifest)
 }
 
 fn line(out: &mut impl Write, done: &Done) -> std::io::Result<()> {

@@ -14,8 +14,8 @@ use super::pipeline::{Done, Run, Scaling, Seconds, diameter};
 use super::plan::Plan;
 use crate::console;
 
-/// Pixels above which an image is streamed where nothing else was asked for: 8192 x 8192.
-pub const ABOVE: usize = 1 << 26;
+/// Pixels above which an image is large: 8192 x 8192.
+const ABOVE: usize = 1 << 26;
 
 /// Side of a block's core, in pixels.
 const CORE: usize = 1024;
@@ -23,6 +23,14 @@ const CORE: usize = 1024;
 /// The least overlap of blocks in pixels, and how many diameters it has where that is more.
 const OVERLAP: usize = 128;
 const DIAMETERS: f64 = 4.;
+
+/// Whether an image is too large to be taken as a whole. What cannot be opened is not: reading it will say why.
+pub fn is_large(path: &Path, axes: &Axes) -> bool {
+    matches!(
+        io::size_in_parts(path, axes),
+        Ok(Some((height, width))) if height.saturating_mul(width) > ABOVE
+    )
+}
 
 /// When images are gone through in parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -43,15 +51,12 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    /// Whether this image is. What cannot be opened is not: reading it will say why.
+    /// Whether this image is.
     pub fn takes(&self, path: &Path, axes: &Axes) -> bool {
         match self.when {
             When::Always => true,
             When::Never => false,
-            When::Auto => matches!(
-                io::size_in_parts(path, axes),
-                Ok(Some((height, width))) if height.saturating_mul(width) > ABOVE
-            ),
+            When::Auto => is_large(path, axes),
         }
     }
 

@@ -59,8 +59,7 @@ impl Manifest {
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let json = serde_json::to_string_pretty(self).map_err(|e| Error::Setting(e.to_string()))?;
-        atomic::write_bytes(folder.join("manifest.json"), (json + "\n").as_bytes())
+        atomic::write_json(folder.join("manifest.json"), self).map(drop)
     }
 }
 

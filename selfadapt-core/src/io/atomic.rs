@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{BufWriter, Seek, Write};
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 
 /// How the names of unfinished files end; they begin with a dot.
@@ -84,6 +86,17 @@ pub fn write_bytes(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
         sink.write_all(bytes)
             .map_err(|error| Error::write(path, error))
     })
+}
+
+/// Writes a value to `path` as indented JSON, as [`write()`] does; returns the text.
+///
+/// # Errors
+/// As [`write()`], and if the value has no form in JSON.
+pub fn write_json(path: impl AsRef<Path>, value: &impl Serialize) -> Result<String> {
+    let path = path.as_ref();
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::write(path, e))? + "\n";
+    write_bytes(path, text.as_bytes())?;
+    Ok(text)
 }
 
 /// The unfinished file: buffered, and seekable.
