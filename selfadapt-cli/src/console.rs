@@ -14,6 +14,12 @@ use crate::failure::Failure;
 /// All progress bars: log lines are printed above them.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
+/// `1 image`, `2 images`.
+pub fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
 /// Starts logging and the thread pool as the user wishes; `RUST_LOG` overrides the level.
 pub fn set_up(console: &Console) {
     let level = match (console.quiet, console.verbose) {

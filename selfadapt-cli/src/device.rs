@@ -126,7 +126,7 @@ impl DeviceChoice {
                 )
             })?,
             Self::Auto => match available().map_err(|reason| reason.to_string()) {
-                Ok(_) => on_gpu(model, 0, Precision::F32).or_else(|reason| {
+                Ok(_) => on_first_gpu(model).or_else(|reason| {
                     tracing::warn!("there is a GPU, and the CPU is used: {reason}");
                     on_cpu(model)
                 })?,
@@ -150,6 +150,16 @@ fn on_cpu(model: &dyn ModelConfig) -> Result<Placed, Error> {
         model: model.on(&device)?,
         device: device.name().to_owned(),
     })
+}
+
+/// The first GPU, or the CPU for a model that has a form for no other: there is nothing to be warned of then.
+fn on_first_gpu(model: &dyn ModelConfig) -> Result<Placed, Error> {
+    let device = Device::cuda(0, Precision::F32)?;
+    if let Err(reason) = model.on(&device) {
+        tracing::info!("no GPU is used: {reason}");
+        return on_cpu(model);
+    }
+    on_gpu(model, 0, Precision::F32)
 }
 
 /// Opens a GPU and has it compute what the CPU knows: what is wrong with either shows before any image is touched.

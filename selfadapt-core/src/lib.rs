@@ -32,3 +32,4 @@ pub mod source;
 pub mod stop;
 pub mod supervise;
 pub mod teacher;
+pub mod validation;

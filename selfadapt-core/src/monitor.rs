@@ -1,39 +1,37 @@
 //! Looking at a model without labels: fixed validation crops, and the reading that a network gives on them.
 
 use candle_core::{D, Device, Tensor};
-use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::crops::{crop, is_blank};
 use crate::dihedral::Dihedral;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::maps::Prediction;
 use crate::model::{InstanceDecoder, Mode};
 use crate::network::Network;
 use crate::perturb::Perturb;
 use crate::source::ImageSource;
 use crate::stop::Reading;
+use crate::validation::{self, Place};
 
 /// A second view beside the image itself is enough to see how much a model contradicts itself.
 const OTHER_VIEW: Dihedral = Dihedral::ALL[5];
 
-/// Unlabelled crops, one an image, at which every model of a run is looked at.
+/// Unlabelled crops, spread over the images, at which every model of a run is looked at.
 #[derive(Debug)]
 pub struct Probe {
     crops: Tensor,
     /// The same crops, degraded once and for all.
     degraded: Tensor,
-    images: Vec<usize>,
+    places: Vec<Place>,
 }
 
 impl Probe {
-    /// Chooses up to `count` images and a crop of `side` pixels in each, by seed. Blank crops and images that cannot be used
-    /// are passed over.
+    /// Chooses up to `count` crops of `side` pixels by seed ([`validation::choose`]).
     /// `degradation` is what the model should withstand ([`crate::model::ModelConfig::perturb`]).
     ///
     /// # Errors
-    /// If no image has anything in it, none can be used, or one is gone.
+    /// As [`validation::choose`].
     pub fn choose(
         source: &dyn ImageSource,
         side: usize,
@@ -43,46 +41,12 @@ impl Probe {
         device: &Device,
     ) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut order: Vec<usize> = (0..source.len()).collect();
-        order.shuffle(&mut rng);
-        let (mut crops, mut images, mut failed) = (Vec::new(), Vec::new(), None);
-        // A long folder of blank images is given up on rather than read to its end.
-        for &index in order.iter().take(4 * count.max(8)) {
-            if crops.len() == count {
-                break;
-            }
-            let image = match source.prepared(index) {
-                Err(error @ Error::Image(_)) => {
-                    failed = Some(error);
-                    continue;
-                }
-                other => other?,
-            };
-            let (_, height, width) = image.dims3()?;
-            let mut start = |size: usize| rng.random_range(0..=size.saturating_sub(side));
-            let place = (start(height), start(width));
-            let cut = crop(&image, place, (side, side))?;
-            if !is_blank(&cut)? {
-                crops.push(cut);
-                images.push(index);
-            }
-        }
-        if crops.is_empty() {
-            // All of them failed for one reason, as likely as not: a setting that suits none.
-            if let Some(error) = failed {
-                return Err(error);
-            }
-            return Err(Error::Image(format!(
-                "expected something to see, found only constant pixels in {} images",
-                order.len().min(4 * count.max(8))
-            )));
-        }
-        let crops = Tensor::stack(&crops, 0)?;
+        let (crops, places) = validation::choose(source, side, count, &mut rng)?;
         let degraded = degradation.apply(&crops, &mut rng)?;
         Ok(Self {
             crops: crops.to_device(device)?,
             degraded: degraded.to_device(device)?,
-            images,
+            places,
         })
     }
 
@@ -91,9 +55,9 @@ impl Probe {
         &self.crops
     }
 
-    /// Which image each crop was cut from.
-    pub fn images(&self) -> &[usize] {
-        &self.images
+    /// Where each crop was cut.
+    pub fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// Runs a network on the crops, `batch` at a time, and decodes its maps.

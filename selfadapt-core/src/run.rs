@@ -30,7 +30,7 @@ pub enum Deliver {
 pub struct Watch {
     /// Steps between readings.
     pub every: usize,
-    /// Validation crops.
+    /// Validation crops at most: one an image, then further ones of each that lie apart.
     pub crops: usize,
     /// Which network is read and delivered.
     pub deliver: Deliver,

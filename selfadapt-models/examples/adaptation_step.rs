@@ -1,7 +1,8 @@
 //! Our side of `cargo xtask bench`: times the parts of an adaptation step of CPnet, one for each line that it reads.
 //!
-//! usage: `adaptation_step CHECKPOINT BATCH CROP VIEWS`, then on standard input names of parts; for each it prints a line
-//! of JSON with seconds of wall and processor time (`step`, `teacher`, ...), or `{"memory": MIB}`, the process's peak.
+//! usage: `adaptation_step CHECKPOINT BATCH CROP VIEWS [avx2]`, then on standard input names of parts; for each it prints a
+//! line of JSON with seconds of wall and processor time (`step`, `teacher`, ...), or `{"memory": MIB}`, the process's peak.
+//! With `avx2` no wider instructions are used.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -22,6 +23,7 @@ use selfadapt_core::model::Mode;
 use selfadapt_core::objective::{L2sp, Objective};
 use selfadapt_core::teacher::label;
 use selfadapt_kernels::adamw::{AdamW, Settings, gradient_norm};
+use selfadapt_kernels::simd;
 use selfadapt_kernels::views::{Activation, View, ViewsMerge, turn};
 use selfadapt_models::format;
 use serde_json::{Value, json};
@@ -246,9 +248,13 @@ fn peak_mib() -> Outcome<f64> {
 }
 
 fn main() -> Outcome {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.last().is_some_and(|last| last == "avx2") {
+        arguments.pop();
+        simd::restrict(simd::Level::Avx2);
+    }
     let [checkpoint, sizes @ ..] = arguments.as_slice() else {
-        return Err("usage: adaptation_step CHECKPOINT BATCH CROP VIEWS".into());
+        return Err("usage: adaptation_step CHECKPOINT BATCH CROP VIEWS [avx2]".into());
     };
     let sizes: Vec<usize> = sizes.iter().map(|s| s.parse()).collect::<Result<_, _>>()?;
     let sizes: [usize; 3] = sizes

@@ -35,6 +35,9 @@ pub struct Args {
     /// Views of the teacher
     #[arg(long, default_value_t = 8)]
     views: usize,
+    /// Neither side uses instructions beyond AVX2 with FMA, as on a laptop's processor
+    #[arg(long)]
+    avx2: bool,
     /// The machine has other work: PyTorch's threads sleep where they wait (by default they spin, which counts as
     /// processor time and starves themselves), and what asks for more runs of whole steps is left out (1 thread
     /// against many, PyTorch's memory by default); read the ratios of processor time
@@ -52,6 +55,13 @@ const KEEPS_BLOCKS: [(&str, &str); 3] = [
     ("MALLOC_MMAP_MAX_", "0"),
     ("MALLOC_TRIM_THRESHOLD_", "2147483647"),
     ("MALLOC_TOP_PAD_", "268435456"),
+];
+
+/// What keeps PyTorch's own loops, oneDNN and MKL at AVX2.
+const AT_MOST_AVX2: [(&str, &str); 3] = [
+    ("ATEN_CPU_CAPABILITY", "avx2"),
+    ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+    ("MKL_ENABLE_INSTRUCTIONS", "AVX2"),
 ];
 
 /// A row of the table: its key, its title, the part that is asked for, and where in the answer it is.
@@ -98,6 +108,7 @@ pub fn run(args: Args) -> Outcome {
         let mut command = Command::new(&binary);
         command.env("RAYON_NUM_THREADS", threads.to_string());
         command.arg(&checkpoint).args(&sizes);
+        command.args(args.avx2.then_some("avx2"));
         Side::start("selfadapt", command)
     };
     let theirs = |keeps_blocks: bool| {
@@ -105,6 +116,7 @@ pub fn run(args: Args) -> Outcome {
         command.env("OMP_NUM_THREADS", args.threads.to_string());
         command.envs(args.busy.then_some(("OMP_WAIT_POLICY", "passive")));
         command.envs(KEEPS_BLOCKS.into_iter().filter(|_| keeps_blocks));
+        command.envs(AT_MOST_AVX2.into_iter().filter(|_| args.avx2));
         command.args([&script, &checkpoint]).args(&sizes);
         command.arg(args.threads.to_string());
         Side::start("PyTorch", command)
@@ -131,12 +143,13 @@ pub fn run(args: Args) -> Outcome {
     let peaks = them.ask("peaks")?;
 
     println!(
-        "CPnet, batch {}, {} x {}, {} views, {} threads, f32; PyTorch {} channels_last; medians of {} rounds in turn\n",
+        "CPnet, batch {}, {} x {}, {} views, {} threads, f32{}; PyTorch {} channels_last; medians of {} rounds in turn\n",
         args.batch,
         args.crop,
         args.crop,
         args.views,
         args.threads,
+        if args.avx2 { ", AVX2" } else { "" },
         torch.as_str().unwrap_or("?"),
         args.rounds
     );
@@ -199,7 +212,7 @@ pub fn run(args: Args) -> Outcome {
     json.insert(
         "settings".into(),
         json!({"batch": args.batch, "crop": args.crop, "views": args.views, "threads": args.threads,
-               "rounds": args.rounds, "busy": args.busy, "torch": torch}),
+               "rounds": args.rounds, "busy": args.busy, "avx2": args.avx2, "torch": torch}),
     );
     write(&args, &json!(json))
 }

@@ -13,6 +13,7 @@ mod experiment;
 mod fuzz;
 mod interop;
 mod real;
+mod sanitize;
 mod steps;
 mod tables;
 mod tidy;
@@ -56,6 +57,7 @@ enum Task {
     Torture(torture::Args),
     Endure(endure::Args),
     Fuzz(fuzz::Args),
+    Sanitize(sanitize::Args),
     TrainDemo(train_demo::Args),
 }
 
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         Task::Torture(args) => torture::run(&args),
         Task::Endure(args) => endure::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Sanitize(args) => sanitize::run(&args),
         Task::TrainDemo(args) => train_demo::run(&args),
     };
     match done {

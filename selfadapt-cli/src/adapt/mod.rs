@@ -1,6 +1,7 @@
 //! `selfadapt adapt`: a folder of unlabelled images and a model go in, a model that fits them comes out.
 
 mod choose;
+mod crop;
 pub mod curves;
 pub mod deliver;
 pub mod folder;

@@ -16,6 +16,7 @@ use super::resolve;
 use super::settings::RunConfig;
 use super::source::Files;
 use super::{Args, verdict};
+use crate::console::count;
 use crate::doctor;
 use crate::failure::{Failure, Outcome};
 
@@ -121,7 +122,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         crops_a_step: adapt.batch,
         crop_pixels: adapt.crop,
         views: adapt.views,
-        validation_crops: probe.images().len(),
+        validation_crops: probe.places().len(),
         steps_between_looks: watch.every,
         instances: initial
             .instances
@@ -237,12 +238,6 @@ impl Plan {
         }
         println!("disk      {} MiB at most", self.disk_mib);
     }
-}
-
-/// `1 image`, `2 images`.
-fn count(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
 }
 
 /// A time as people say it.

@@ -14,6 +14,7 @@ use selfadapt_core::objective::L2sp;
 use selfadapt_models::format::{self, Loaded};
 
 use super::Args;
+use super::crop;
 use super::folder::RunFolder;
 use super::settings::{Preset, RunConfig};
 use super::truth::Truth;
@@ -172,9 +173,10 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
         watch: args.preset.watch(),
         model: loaded.config.boxed(),
     };
-    config.adapt.crop = loaded.config.input().crop;
     config.adapt.perturb = loaded.config.perturb();
     config.adapt.learning_rate = loaded.config.learning_rate(config.adapt.learning_rate);
+    let of_adapt = over.as_ref().and_then(|over| over.get("adapt"));
+    let says_crop = of_adapt.is_some_and(|adapt| adapt.get("crop").is_some());
     if let (Some(path), Some(over)) = (&args.config, over) {
         config = config.overlaid(over).map_err(|e| Error::read(path, e))?;
     }
@@ -193,9 +195,12 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
     config.sizing = sizing(args, &config, &loaded)?;
     config.model = config.model.sized(config.sizing)?;
     // Refuse what cannot work before the folder is touched.
-    io::inputs(&config.inputs, &[])?;
+    let images = io::inputs(&config.inputs, &[])?.images;
+    let scale = config.model.working_scale(config.sizing)?;
+    if !says_crop {
+        config.adapt.crop = crop::side(config.model.as_ref(), scale, &images, &config.axes);
+    }
     config.adapt.check(config.model.as_ref())?;
-    config.model.working_scale(config.sizing)?;
     Ok((config, loaded))
 }
 

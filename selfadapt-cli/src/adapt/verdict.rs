@@ -8,6 +8,7 @@ use selfadapt_core::run::{Ending, Outcome};
 use selfadapt_core::stop::{Reading, Verdict};
 
 use super::manifest::Manifest;
+use crate::console::count;
 
 /// What ended a run, as one word for machines.
 pub fn stopped_by(outcome: &Outcome) -> &'static str {
@@ -80,8 +81,10 @@ pub fn doubts(initial: &Reading) -> Vec<String> {
     let mut doubts = Vec::new();
     if found < 2 * crops {
         doubts.push(format!(
-            "the pretrained model finds only {found} objects in {crops} validation crops; pseudo-labels are mostly \
-             background then, and a wrong diameter or channel is the commonest reason"
+            "the pretrained model finds only {} in {}; pseudo-labels are mostly background then, and a wrong diameter \
+             or channel is the commonest reason",
+            count(found, "object"),
+            count(crops, "validation crop")
         ));
     }
     doubts

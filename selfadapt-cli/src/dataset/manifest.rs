@@ -7,6 +7,7 @@ use selfadapt_core::io::datasets::{Compartment, Dataset, Kind, LeftOut, Split, W
 use serde::{Deserialize, Serialize};
 
 use super::place::Done;
+use crate::console::count;
 use crate::models::origin;
 
 /// The file's name.
@@ -153,10 +154,10 @@ impl Manifest {
         if let Some(split) = self.split {
             what.push_str(&format!(", {}", split.name()));
         }
-        let plural = if self.images == 1 { "" } else { "s" };
         what.push_str(&format!(
-            ": {} image{plural}, {} cells",
-            self.images, self.cells
+            ": {}, {}",
+            count(self.images, "image"),
+            count(self.cells, "cell")
         ));
         if let Some(diameter) = self.median_diameter {
             what.push_str(&format!(" of {diameter:.1} pixels"));

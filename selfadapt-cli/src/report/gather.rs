@@ -108,14 +108,20 @@ pub fn gather(folder: &RunFolder) -> Result<Gathered> {
     let source = Cached::new(files, config.cache_mib << 20);
     // The crops that the criteria looked at: chosen by seed, so chosen again.
     let probe = config.probe(&source)?;
-    let shown = probe.images().len().min(CROPS);
+    let shown = probe.places().len().min(CROPS);
     let tensor = probe.crops().narrow(0, 0, shown)?;
     let crops = (0..shown)
         .map(|index| {
-            let name = source.name(probe.images()[index]);
-            let name = PathBuf::from(&name)
+            let image = probe.places()[index].image;
+            let name = source.name(image);
+            let mut name = PathBuf::from(&name)
                 .file_name()
                 .map_or(name, |file| file.to_string_lossy().into_owned());
+            let earlier = probe.places()[..index].iter();
+            match earlier.filter(|place| place.image == image).count() {
+                0 => {}
+                before => name = format!("{name}, crop {}", before + 1),
+            }
             Ok(Crop {
                 name,
                 picture: picture::address(pixels(&tensor.get(index)?)?.view())?,

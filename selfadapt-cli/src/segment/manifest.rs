@@ -8,6 +8,7 @@ use selfadapt_models::format::Provenance;
 use serde_json::{Map, Value, json};
 
 use super::pipeline::{Done, Results, Scaling};
+use crate::console::count;
 use crate::failure::Failure;
 
 /// The file's name in the folder of results.
@@ -36,8 +37,11 @@ impl Manifest<'_> {
     /// `33 images, 712 cells, 12.3 s: out`.
     pub fn summary(&self, folder: &Path) -> String {
         let Results { done, failed } = self.results;
-        let plural = if done.len() == 1 { "" } else { "s" };
-        let mut text = format!("{} image{plural}, {} cells", done.len(), self.cells());
+        let mut text = format!(
+            "{}, {}",
+            count(done.len(), "image"),
+            count(self.cells(), "cell")
+        );
         let empty = done.iter().filter(|image| image.cells == 0).count();
         if empty > 0 {
             text.push_str(&format!(", {empty} without any"));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use selfadapt_core::error::Result;
 use selfadapt_core::io;
 
+use crate::console::count;
 use crate::failure::Failure;
 
 /// An image and the file of its labels.
@@ -64,7 +65,7 @@ pub fn find(
         let told_below = pairs.is_empty() && what == "without labels";
         if !skip && !told_below {
             return Err(Failure::new(
-                format!("{} {what}: {listed}", count(alone.len())),
+                format!("{} {what}: {listed}", count(alone.len(), "file")),
                 format!("{expected}; add what is missing, or leave these out with --skip-unpaired"),
             ));
         }
@@ -74,7 +75,7 @@ pub fn find(
         return Err(Failure::new(
             format!(
                 "no labelled image: {} without labels",
-                count(bachelors.len())
+                count(bachelors.len(), "file")
             ),
             format!(
                 "{expected}, in the same folder, or in the folder labels beside one called images; other names are given \
@@ -145,10 +146,6 @@ fn labels_in(folder: &Path, filter: &str) -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
-}
-
-fn count(files: usize) -> String {
-    format!("{files} file{}", if files == 1 { "" } else { "s" })
 }
 
 /// Up to three names, and how many more there are.

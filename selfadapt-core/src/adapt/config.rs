@@ -73,7 +73,8 @@ pub struct AdaptConfig {
     pub steps: usize,
     /// Crops in a step.
     pub batch: usize,
-    /// Side of a crop in pixels of the working scale.
+    /// Side of a crop in pixels of the working scale. The command takes the model's own, or as much as the largest image fills where
+    /// that is less.
     pub crop: usize,
     /// Teacher views: 1 (the ablation without averaging), 4, 6 or 8.
     pub views: usize,

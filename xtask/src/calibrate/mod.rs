@@ -17,6 +17,9 @@ pub struct Args {
     /// Folder of reference data
     #[arg(long, default_value = "../shared/assets")]
     assets: PathBuf,
+    /// The model [default: cellpose/cyto_scellseg.pt of the reference data]
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
     /// Where sets, runs and tables go
     #[arg(long, default_value = "target/calibrate")]
     out: PathBuf,
@@ -106,15 +109,20 @@ fn make(program: &Program, args: &Args, set: &Set) -> Outcome<PathBuf> {
 fn adaptation(args: &Args, set: &Set, folder: &Path, setting: (&str, &str), seed: u64) -> Job {
     let (name, flags) = setting;
     let diameter = set.diameter.to_string();
-    let all = ["--diameter", &diameter, "--channels", set.channels];
+    // Cellpose's channels mean nothing to a model of another kind.
+    let channels = ["--channels", set.channels];
+    let channels = channels.into_iter().filter(|_| args.model.is_none());
+    let all = ["--diameter", &diameter].into_iter().chain(channels);
     let seeded = ["--seed".to_owned(), seed.to_string()];
-    let all = all.into_iter().map(str::to_owned).chain(seeded);
+    let all = all.map(str::to_owned).chain(seeded);
     let runs = args.out.join("runs");
+    let model = args.model.clone();
+    let model = model.unwrap_or_else(|| args.assets.join("cellpose/cyto_scellseg.pt"));
     Job {
         title: format!("{} {name}, seed {seed}", set.name),
         kind: Kind::Adapt,
         run: runs.join(format!("{}-{name}-{seed}", set.name)),
-        model: args.assets.join("cellpose/cyto_scellseg.pt"),
+        model,
         images: folder.join("adapt"),
         truth: Some(folder.join("score")),
         flags: all
