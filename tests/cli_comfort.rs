@@ -76,6 +76,31 @@ fn flags_without_counterpart_are_refused_by_name() {
 }
 
 #[test]
+fn crops_are_no_larger_than_the_images_unless_a_file_says_so() {
+    let Some(folder) = folder() else { return };
+    let here = folder.path();
+    let short = "[adapt]\nbatch = 1\nviews = 1\n[watch]\ncrops = 3\n";
+    std::fs::write(here.join("short.toml"), short).unwrap();
+    let named = short.replace("batch", "crop = 160\nbatch");
+    std::fs::write(here.join("named.toml"), named).unwrap();
+    let plan = |config: &str, diameter: &str| {
+        let arguments = "adapt --plan --json --model model.pt --config";
+        let mut arguments: Vec<&str> = arguments.split(' ').collect();
+        arguments.extend([config, "--diameter", diameter, "images"]);
+        json(here, &arguments)
+    };
+    // The image has 256 pixels a side, which are seen at 30 / diameter of their size.
+    let half = plan("short.toml", "60");
+    assert_eq!(half["crop_pixels"], 128);
+    assert_eq!(half["validation_crops"], 1);
+    assert_eq!(plan("named.toml", "60")["crop_pixels"], 160);
+    let larger = plan("short.toml", "15");
+    assert_eq!(larger["crop_pixels"], 224);
+    // Several of the one image, which is 512 pixels wide now.
+    assert_eq!(larger["validation_crops"], 3);
+}
+
+#[test]
 fn a_plan_says_what_a_run_would_do_and_writes_nothing() {
     let Some(folder) = folder() else { return };
     let here = folder.path();

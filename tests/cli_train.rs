@@ -108,7 +108,7 @@ fn trains_from_scratch_and_goes_on_and_is_used() {
 
 /// A small StarDist network that looks at the cells' first channel.
 const STARS: &str = "train --threads 2 --from-scratch --model stardist --set unet_n_filter_base=8 --set unet_n_depth=3 \
-                     --set net_conv_after_unet=16 --set n_rays=16 --channels 1 --crop 96 --crops-per-epoch 8 \
+                     --set net_conv_after_unet=16 --set n_rays=16 --channels 1 --set patch=96 --crops-per-epoch 8 \
                      --learning-rate 3e-3";
 
 /// AP at an IoU of 0.5 of a model on the images that `folder` holds.
@@ -169,6 +169,10 @@ fn a_stardist_network_learns_to_see_drawn_cells() {
         &format!("{few} --epochs 2 --out parts cells"),
     );
     let config = std::fs::read_to_string(at("parts/config.toml")).unwrap();
+    assert!(
+        config.contains("\ncrop = 96\n"),
+        "the model's patch: {config}"
+    );
     let config = config.replace("epochs = 2", "epochs = 3");
     std::fs::write(at("parts/config.toml"), config).unwrap();
     run(folder.path(), "train --threads 2 --resume parts");

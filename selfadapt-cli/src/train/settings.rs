@@ -123,6 +123,8 @@ pub fn resolve(args: &Args) -> Result<TrainRun, Failure> {
         let path = std::path::absolute(&path).map_err(|e| Error::read(&path, e))?;
         (path, loaded.config)
     };
+    // Before the defaults are asked for, which follow from it; the file, which is laid over them, does not win over these.
+    let model = with_flags(args, model)?;
     let mut run = TrainRun {
         weights,
         from_scratch,
@@ -188,6 +190,12 @@ fn apply(args: &Args, run: &mut TrainRun) -> Result<(), Failure> {
     if !args.inputs.is_empty() {
         run.inputs.clone_from(&args.inputs);
     }
+    run.model = with_flags(args, run.model.boxed())?;
+    Ok(())
+}
+
+/// A model with the settings that the command line names.
+fn with_flags(args: &Args, model: Box<dyn ModelConfig>) -> Result<Box<dyn ModelConfig>, Failure> {
     let channels = args
         .channels
         .clone()
@@ -196,8 +204,8 @@ fn apply(args: &Args, run: &mut TrainRun) -> Result<(), Failure> {
         .into_iter()
         .chain(args.set.iter().cloned())
         .collect();
-    if !changes.is_empty() {
-        run.model = settings::with(run.model.as_ref(), &changes)?;
+    if changes.is_empty() {
+        return Ok(model);
     }
-    Ok(())
+    Ok(settings::with(model.as_ref(), &changes)?)
 }
