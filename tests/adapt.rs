@@ -94,6 +94,7 @@ pub fn watch(limit: f64) -> Watch {
         crops: 3,
         deliver: Deliver::Teacher,
         stop: true,
+        hold: None,
         criteria: vec![Box::new(InstancesBeyond { limit })],
     }
 }

@@ -346,3 +346,32 @@ fn statistics_follow_the_crops_as_they_are(batch_norm: BatchNorm) {
         }
     }
 }
+
+#[test]
+fn a_foregrounds_bias_moves_its_own_logits_alone() {
+    let mut with = 0;
+    for (name, config) in models() {
+        let weights = weights(config.as_ref());
+        let network = Network::new(config.as_ref(), weights, Lend::Detached).unwrap();
+        let Some(foreground) = network.model.foreground() else {
+            continue;
+        };
+        with += 1;
+        assert!(
+            network.model.heads()[foreground.head].is_classification(),
+            "{name}"
+        );
+        let images = images(config.as_ref(), 2);
+        let forward = || network.model.forward(&images, Mode::Eval).unwrap().heads;
+        let before = forward();
+        foreground.lower(&network.params, 0.75).unwrap();
+        for (index, (before, after)) in before.iter().zip(&forward()).enumerate() {
+            let expected = if index == foreground.head { 0.75 } else { 0. };
+            let fallen = (before - after).unwrap().flatten_all().unwrap();
+            for by in fallen.to_vec1::<f32>().unwrap() {
+                assert!((by - expected).abs() < 1e-4, "{name}, head {index}: {by}");
+            }
+        }
+    }
+    assert!(with >= 2, "Cellpose and the toy");
+}

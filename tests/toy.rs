@@ -5,6 +5,7 @@ use candle_nn::{Conv2d, Conv2dConfig, VarBuilder};
 use ndarray::Array2;
 use selfadapt_core::error::Result;
 use selfadapt_core::head::{Equivariance, Head, HeadKind};
+use selfadapt_core::hold::Foreground;
 use selfadapt_core::image::Image;
 use selfadapt_core::labels::Labels;
 use selfadapt_core::maps::Prediction;
@@ -111,6 +112,14 @@ struct Toy {
 impl SegmentationModel for Toy {
     fn heads(&self) -> &[Head] {
         &HEADS
+    }
+
+    fn foreground(&self) -> Option<Foreground> {
+        Some(Foreground {
+            head: 0,
+            bias: "last.bias",
+            index: 0,
+        })
     }
 
     fn forward(&self, images: &Tensor, _: Mode) -> Result<Prediction> {

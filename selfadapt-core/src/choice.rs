@@ -202,6 +202,7 @@ mod tests {
             step: 10,
             drifts: BTreeMap::from([("shakiness", shakiness), ("doubt", doubt), ("other", 9.)]),
             instances: 5,
+            held: 0.,
             verdict,
         })
     }

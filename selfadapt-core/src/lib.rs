@@ -9,6 +9,7 @@ pub mod dihedral;
 pub mod error;
 pub mod gate;
 pub mod head;
+pub mod hold;
 pub mod image;
 pub mod infer;
 pub mod io;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::diameter::SizeModel;
 use crate::error::{Error, Result};
 use crate::head::Head;
+use crate::hold::Foreground;
 use crate::image::Image;
 use crate::labels::Labels;
 use crate::maps::Prediction;
@@ -32,6 +33,11 @@ pub enum Mode {
 pub trait SegmentationModel: Send + Sync {
     /// The output maps, in the order of [`Prediction::heads`].
     fn heads(&self) -> &[Head];
+
+    /// The bias that decides how large objects are drawn; `None` where no such number does, as where borders are regressed.
+    fn foreground(&self) -> Option<Foreground> {
+        None
+    }
 
     /// Runs a batch of prepared images `[B, C, H, W]`, H and W multiples of [`InputSpec::divisor`].
     ///

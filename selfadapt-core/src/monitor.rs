@@ -60,6 +60,33 @@ impl Probe {
         &self.places
     }
 
+    /// Height and width of a crop.
+    ///
+    /// # Errors
+    /// None: the crops have four axes.
+    pub fn size(&self) -> Result<(usize, usize)> {
+        let (_, _, height, width) = self.crops.dims4()?;
+        Ok((height, width))
+    }
+
+    /// What a network says of each crop, `batch` of them at a time.
+    ///
+    /// # Errors
+    /// If the crops do not fit the network.
+    pub fn maps(&self, network: &Network, batch: usize) -> Result<Vec<Prediction>> {
+        let count = self.crops.dim(0)?;
+        let mut maps = Vec::with_capacity(count);
+        for start in (0..count).step_by(batch.max(1)) {
+            let length = batch.max(1).min(count - start);
+            let crops = self.crops.narrow(0, start, length)?;
+            let all = network.model.forward(&crops, Mode::Eval)?;
+            for index in 0..length {
+                maps.push(alone(&all, index)?);
+            }
+        }
+        Ok(maps)
+    }
+
     /// Runs a network on the crops, `batch` at a time, and decodes its maps.
     ///
     /// # Errors

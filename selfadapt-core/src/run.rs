@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::adapt::{AdaptLoop, LoopState, StepReport};
 use crate::crops::CropSampler;
 use crate::error::{Error, Result};
+use crate::labels::Labels;
 use crate::model::InstanceDecoder;
 use crate::monitor::Probe;
 use crate::network::Network;
@@ -36,6 +37,11 @@ pub struct Watch {
     pub deliver: Deliver,
     /// Whether a crossing ends the run; otherwise it is only recorded, and the last weights are delivered.
     pub stop: bool,
+    /// A criterion by name that is not to fall below 0, `shrinkage` for cells that are not to be drawn larger than the untouched
+    /// model draws them: at each look the foreground's bias is lowered until it does not, in models that have one
+    /// ([`SegmentationModel::foreground`](crate::model::SegmentationModel::foreground)). Without a name nothing is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
     /// What is read. Those with a threshold may stop the run, in this order.
     pub criteria: Vec<Box<dyn StopCriterion>>,
 }
@@ -65,6 +71,8 @@ pub struct Look {
     pub drifts: BTreeMap<&'static str, f64>,
     /// Instances found.
     pub instances: usize,
+    /// By how much the foreground's bias was lowered before this look.
+    pub held: f64,
     /// What the criteria with thresholds say.
     pub verdict: Verdict,
 }
@@ -129,16 +137,51 @@ impl Watch {
         }
     }
 
-    /// Reads the network that would be delivered now.
+    /// Reads the network that would be delivered now, after holding what is to be held.
     ///
     /// # Errors
-    /// If the reading fails.
+    /// If the reading fails, or the criterion to be held is not among those read.
     pub fn look(&self, adapting: &AdaptLoop, bench: &Workbench) -> Result<Look> {
         let batch = adapting.config().batch;
+        let held = self.hold(adapting, bench)?;
         let now = bench
             .probe
             .read(self.delivered(adapting), bench.decoder, batch)?;
-        Ok(self.compare(adapting.steps_taken(), bench.initial, &now))
+        let look = self.compare(adapting.steps_taken(), bench.initial, &now);
+        Ok(Look { held, ..look })
+    }
+
+    /// Lowers the foreground's bias of student and teacher as far as `hold` asks for; by how much.
+    fn hold(&self, adapting: &AdaptLoop, bench: &Workbench) -> Result<f64> {
+        let Some(name) = &self.hold else {
+            return Ok(0.);
+        };
+        let mut criteria = self.criteria.iter();
+        let criterion = criteria
+            .find(|criterion| criterion.name() == name)
+            .ok_or_else(|| {
+                Error::Setting(format!(
+                    "watch.hold: expected a criterion of this run, found {name}"
+                ))
+            })?;
+        let Some(foreground) = adapting.student.model.foreground() else {
+            return Ok(0.);
+        };
+        let drift = |instances: Vec<Labels>| {
+            let now = Reading {
+                instances,
+                ..Reading::default()
+            };
+            criterion.drift(bench.initial, &now)
+        };
+        let network = self.delivered(adapting);
+        let maps = bench.probe.maps(network, adapting.config().batch)?;
+        let fall = foreground.fall(&maps, bench.probe.size()?, bench.decoder, &drift)?;
+        if fall > 0. {
+            foreground.lower(&adapting.student.params, fall)?;
+            foreground.lower(&adapting.teacher.network.params, fall)?;
+        }
+        Ok(fall)
     }
 
     /// What the criteria say of a reading after `step` steps.
@@ -149,7 +192,8 @@ impl Watch {
             drifts: criteria
                 .map(|criterion| (criterion.name(), criterion.drift(initial, now)))
                 .collect(),
-            instances: now.instances.iter().map(crate::labels::Labels::count).sum(),
+            instances: now.instances.iter().map(Labels::count).sum(),
+            held: 0.,
             verdict: judge(&self.criteria, initial, now),
         }
     }

@@ -112,6 +112,11 @@ impl Preset {
             crops: 16,
             deliver: Deliver::Teacher,
             stop: true,
+            hold: match self {
+                Self::Quick => Some("shrinkage".into()),
+                // The paper knows no such thing.
+                Self::Paper => None,
+            },
             criteria: criteria(),
         }
     }

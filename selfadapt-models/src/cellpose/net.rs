@@ -8,6 +8,7 @@ use candle_core::{Result as TensorResult, Tensor};
 use candle_nn::VarBuilder;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::head::{Equivariance, Head, HeadKind};
+use selfadapt_core::hold::Foreground;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::{Mode, SegmentationModel};
 use selfadapt_kernels::device::Device;
@@ -230,6 +231,15 @@ pub fn style(embedding: &Tensor) -> TensorResult<Tensor> {
 impl SegmentationModel for CpNet {
     fn heads(&self) -> &[Head] {
         &self.heads
+    }
+
+    fn foreground(&self) -> Option<Foreground> {
+        Some(Foreground {
+            // Flows come first, in the heads and in the numbers of the bias.
+            head: 1,
+            bias: "output.2.bias",
+            index: 2,
+        })
     }
 
     fn forward(&self, images: &Tensor, mode: Mode) -> Result<Prediction> {
