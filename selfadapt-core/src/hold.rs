@@ -137,8 +137,8 @@ mod tests {
     }
 
     fn area(instances: &[Labels]) -> f64 {
-        let pixels = instances.iter().flat_map(|labels| labels.pixels().iter());
-        pixels.filter(|&&label| label > 0).count() as f64
+        let of = |labels: &Labels| labels.pixels().iter().filter(|&&label| label > 0).count();
+        instances.iter().map(of).sum::<usize>() as f64
     }
 
     fn fall(before: f64, now: f64) -> f64 {

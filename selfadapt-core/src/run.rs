@@ -38,8 +38,8 @@ pub struct Watch {
     /// Whether a crossing ends the run; otherwise it is only recorded, and the last weights are delivered.
     pub stop: bool,
     /// A criterion by name that is not to fall below 0, `shrinkage` for cells that are not to be drawn larger than the untouched
-    /// model draws them: at each look the foreground's bias is lowered until it does not, in models that have one
-    /// ([`SegmentationModel::foreground`](crate::model::SegmentationModel::foreground)). Without a name nothing is held.
+    /// model draws them: at each look the bias of the cell probability is lowered until it does not, in models
+    /// that have one. Without a name nothing is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
     /// What is read. Those with a threshold may stop the run, in this order.
