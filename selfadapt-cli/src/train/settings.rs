@@ -207,5 +207,5 @@ fn with_flags(args: &Args, model: Box<dyn ModelConfig>) -> Result<Box<dyn ModelC
     if changes.is_empty() {
         return Ok(model);
     }
-    Ok(settings::with(model.as_ref(), &changes)?)
+    settings::with(model.as_ref(), &changes)
 }
