@@ -21,6 +21,7 @@ mod fuzz_readers;
 #[path = "../fuzz/src/seeds.rs"]
 mod fuzz_seed_files;
 mod fuzz_seeds;
+mod held_sizes;
 mod image_errors;
 mod images;
 mod large_images;

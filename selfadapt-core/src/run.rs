@@ -39,7 +39,7 @@ pub struct Watch {
     pub stop: bool,
     /// A criterion by name that is not to fall below 0, `shrinkage` for cells that are not to be drawn larger than the untouched
     /// model draws them: at each look the bias of the cell probability is lowered until it does not, in models
-    /// that have one. Without a name nothing is held.
+    /// that have one. An empty name holds nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
     /// What is read. Those with a threshold may stop the run, in this order.
@@ -153,9 +153,10 @@ impl Watch {
 
     /// Lowers the foreground's bias of student and teacher as far as `hold` asks for; by how much.
     fn hold(&self, adapting: &AdaptLoop, bench: &Workbench) -> Result<f64> {
-        let Some(name) = &self.hold else {
+        let name = self.hold.as_deref().unwrap_or_default();
+        if name.is_empty() {
             return Ok(0.);
-        };
+        }
         let mut criteria = self.criteria.iter();
         let criterion = criteria
             .find(|criterion| criterion.name() == name)
