@@ -29,7 +29,8 @@ const PRECISION: f64 = 1. / 32.;
 
 impl Foreground {
     /// By how much the logits of `maps` must fall for `drift`, asked of the instances decoded from them, not to lie below
-    /// zero; 0 where it does not. `drift` is taken to rise with the fall.
+    /// zero; 0 where it does not, or where only a fall that leaves nothing to compare would do. `drift` is taken to rise with
+    /// the fall.
     ///
     /// # Errors
     /// If the maps do not fit the decoder, or have no such head.
@@ -61,7 +62,9 @@ impl Foreground {
                 enough = middle;
             }
         }
-        Ok(enough)
+        // Cells that all vanish at once are not held to their size.
+        let left = !at(enough)?.is_nan();
+        Ok(if left { enough } else { 0. })
     }
 
     /// Maps as they would be with the bias lowered by `fall`.
@@ -161,6 +164,21 @@ mod tests {
         assert_eq!(fall(8., 8.), 0.);
         assert_eq!(fall(8., 7.), 0., "cells that shrink are another matter");
         assert_eq!(fall(2., 19.), MOST, "there is an end to it");
+    }
+
+    #[test]
+    fn cells_that_would_all_vanish_are_left_alone() {
+        let map = Tensor::full(0.5f32, (1, 1, SIDE, SIDE), &Device::Cpu).unwrap();
+        let flat = [Prediction {
+            embedding: map.clone(),
+            heads: vec![map],
+        }];
+        let drift = |instances: Vec<Labels>| match area(&instances) {
+            0. => f64::NAN,
+            _ => -1.,
+        };
+        let by = FOREGROUND.fall(&flat, (SIDE, SIDE), &Above, &drift);
+        assert_eq!(by.unwrap(), 0.);
     }
 
     #[test]
