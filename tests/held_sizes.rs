@@ -5,7 +5,7 @@ use selfadapt_core::adapt::AdaptLoop;
 use selfadapt_core::model::ModelConfig;
 use selfadapt_core::monitor::Probe;
 use selfadapt_core::perturb::Perturb;
-use selfadapt_core::run::{Watch, Workbench};
+use selfadapt_core::run::{Ending, Event, Watch, Wish, Workbench, run};
 use selfadapt_core::stop::{Reading, StopCriterion};
 
 use crate::adapt::{TOY, Waves, bits, config, watch};
@@ -61,7 +61,7 @@ fn a_look_takes_back_what_has_grown() {
         initial: &initial.unwrap(),
     };
     let before = bits(&adapting.teacher.network.params);
-    assert_eq!(watch.look(&adapting, &bench).unwrap().held, 0.);
+    assert_eq!(watch.hold_and_look(&adapting, &bench).unwrap().held, 0.);
     assert_eq!(bits(&adapting.teacher.network.params), before);
 
     let foreground = adapting.student.model.foreground().unwrap();
@@ -83,12 +83,12 @@ fn a_look_takes_back_what_has_grown() {
         foreground.lower(params, -0.5).unwrap();
     }
     // Nothing is held where nobody asks for it.
-    let look = watched("").look(&adapting, &bench).unwrap();
+    let look = watched("").hold_and_look(&adapting, &bench).unwrap();
     assert!(
         look.held == 0. && look.drifts["foreground"] < -0.1,
         "{look:?}"
     );
-    let look = watch.look(&adapting, &bench).unwrap();
+    let look = watch.hold_and_look(&adapting, &bench).unwrap();
     assert!((look.held - 0.5).abs() < 0.1, "{look:?}");
     assert!(look.drifts["foreground"] >= 0., "{look:?}");
     for now in bias() {
@@ -96,11 +96,64 @@ fn a_look_takes_back_what_has_grown() {
     }
 
     let unknown = watched("mood")
-        .look(&adapting, &bench)
+        .hold_and_look(&adapting, &bench)
         .unwrap_err()
         .to_string();
     assert!(
         unknown.contains("watch.hold") && unknown.contains("mood"),
         "{unknown}"
     );
+}
+
+#[test]
+fn a_run_that_is_interrupted_between_looks_comes_to_the_same_bits() {
+    let source = Waves { poison: false };
+    let probe = Probe::choose(&source, 32, 3, 0, &Perturb::default(), &Device::Cpu).unwrap();
+    let decoder = TOY.decoder();
+    let watch = watched("foreground");
+    let begin = || AdaptLoop::new(&TOY, &toy::weights(), &config()).unwrap();
+    let initial = probe.read(watch.delivered(&begin()), decoder.as_ref(), 2);
+    let bench = Workbench {
+        source: &source,
+        probe: &probe,
+        decoder: decoder.as_ref(),
+        initial: &initial.unwrap(),
+    };
+    // Looks are due after every second step, and the first finds all grown.
+    let ended = |stop_after: Option<usize>| {
+        let mut adapting = begin();
+        let foreground = adapting.student.model.foreground().unwrap();
+        for params in [&adapting.student.params, &adapting.teacher.network.params] {
+            foreground.lower(params, -0.5).unwrap();
+        }
+        let mut held = Vec::new();
+        let mut go = |adapting: &mut AdaptLoop, stop: Option<usize>| {
+            run(adapting, &bench, &watch, 0, None, &mut |event, _| {
+                Ok(match event {
+                    Event::Stepped(report) if Some(report.step) == stop => Wish::Stop,
+                    Event::Read(look) => {
+                        held.push((look.step, look.held));
+                        Wish::Continue
+                    }
+                    _ => Wish::Continue,
+                })
+            })
+            .unwrap()
+            .ending
+        };
+        if stop_after.is_some() {
+            assert_eq!(go(&mut adapting, stop_after), Ending::Interrupted);
+        }
+        assert_eq!(go(&mut adapting, None), Ending::Finished);
+        (bits(&adapting.teacher.network.params), held)
+    };
+    let (whole, held) = ended(None);
+    assert!(held[0].0 == 2 && held[0].1 > 0.1, "{held:?}");
+    let (parts, held) = ended(Some(1));
+    assert_eq!(
+        held[0],
+        (1, 0.),
+        "a look that nobody planned changes nothing"
+    );
+    assert!(whole == parts);
 }

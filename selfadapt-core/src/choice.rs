@@ -176,7 +176,7 @@ pub fn trial(
             Err(other) => return Err(other),
         }
     }
-    let look = watch.look(adapting, bench)?;
+    let look = watch.hold_and_look(adapting, bench)?;
     Ok(Some(Trial::Seen(choice.judge(look)?)))
 }
 

@@ -137,22 +137,37 @@ impl Watch {
         }
     }
 
-    /// Reads the network that would be delivered now, after holding what is to be held.
+    /// Reads the network that would be delivered now.
     ///
     /// # Errors
-    /// If the reading fails, or the criterion to be held is not among those read.
+    /// If the reading fails.
     pub fn look(&self, adapting: &AdaptLoop, bench: &Workbench) -> Result<Look> {
         let batch = adapting.config().batch;
-        let held = self.hold(adapting, bench)?;
         let now = bench
             .probe
             .read(self.delivered(adapting), bench.decoder, batch)?;
-        let look = self.compare(adapting.steps_taken(), bench.initial, &now);
-        Ok(Look { held, ..look })
+        Ok(self.compare(adapting.steps_taken(), bench.initial, &now))
     }
 
-    /// Lowers the foreground's bias of student and teacher as far as `hold` asks for; by how much.
-    fn hold(&self, adapting: &AdaptLoop, bench: &Workbench) -> Result<f64> {
+    /// As [`Watch::look`], after holding what is to be held, which changes student and teacher: a look that belongs to the
+    /// schedule, for a run that is interrupted and goes on must come to what it would have come to.
+    ///
+    /// # Errors
+    /// If the reading fails, or the criterion to be held is not among those read.
+    pub fn hold_and_look(&self, adapting: &AdaptLoop, bench: &Workbench) -> Result<Look> {
+        let look = self.look(adapting, bench)?;
+        let held = self.hold(&look, adapting, bench)?;
+        if held == 0. {
+            return Ok(look);
+        }
+        Ok(Look {
+            held,
+            ..self.look(adapting, bench)?
+        })
+    }
+
+    /// Lowers the foreground's bias of student and teacher as far as `hold` asks for after this look; by how much.
+    fn hold(&self, look: &Look, adapting: &AdaptLoop, bench: &Workbench) -> Result<f64> {
         let name = self.hold.as_deref().unwrap_or_default();
         if name.is_empty() {
             return Ok(0.);
@@ -165,7 +180,9 @@ impl Watch {
                     "watch.hold: expected a criterion of this run, found {name}"
                 ))
             })?;
-        let Some(foreground) = adapting.student.model.foreground() else {
+        let grown = look.drifts.get(name).is_some_and(|&drift| drift < 0.);
+        let foreground = adapting.student.model.foreground();
+        let Some(foreground) = foreground.filter(|_| grown) else {
             return Ok(0.);
         };
         let drift = |instances: Vec<Labels>| {
@@ -256,9 +273,14 @@ pub fn run(
         };
         let mut wish = observe(Event::Stepped(&report), adapting)?;
         let late = deadline.is_some_and(|limit| started.elapsed() >= limit);
-        let last = adapting.steps_taken() == config.steps || late || wish == Wish::Stop;
-        if last || adapting.steps_taken().is_multiple_of(watch.every.max(1)) {
-            let look = watch.look(adapting, bench)?;
+        let taken = adapting.steps_taken();
+        let scheduled = taken == config.steps || taken.is_multiple_of(watch.every.max(1));
+        if scheduled || late || wish == Wish::Stop {
+            let look = if scheduled {
+                watch.hold_and_look(adapting, bench)?
+            } else {
+                watch.look(adapting, bench)?
+            };
             let within = look.verdict == Verdict::Continue;
             // Where criteria are only recorded, every reading is accepted.
             if within || !watch.stop {
