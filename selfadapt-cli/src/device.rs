@@ -155,21 +155,32 @@ fn on_cpu(model: &dyn ModelConfig) -> Result<Placed, Error> {
 /// The first GPU, or the CPU for a model that has a form for no other: there is nothing to be warned of then.
 fn on_first_gpu(model: &dyn ModelConfig) -> Result<Placed, Error> {
     let device = Device::cuda(0, Precision::F32)?;
-    if let Err(reason) = model.on(&device) {
-        tracing::info!("no GPU is used: {reason}");
-        return on_cpu(model);
+    match model.on(&device) {
+        Ok(placed) => compared(model, placed, &device, 0),
+        Err(reason) => {
+            tracing::info!("no GPU is used: {reason}");
+            on_cpu(model)
+        }
     }
-    on_gpu(model, 0, Precision::F32)
 }
 
-/// Opens a GPU and has it compute what the CPU knows: what is wrong with either shows before any image is touched.
+/// This GPU, opened.
 fn on_gpu(model: &dyn ModelConfig, number: usize, precision: Precision) -> Result<Placed, Error> {
     let device = Device::cuda(number, precision)?;
-    let placed = model.on(&device)?;
-    agrees(model, &device)?;
+    compared(model, model.on(&device)?, &device, number)
+}
+
+/// Has a GPU compute what the CPU knows: what is wrong with either shows before any image is touched.
+fn compared(
+    model: &dyn ModelConfig,
+    placed: Box<dyn ModelConfig>,
+    device: &Device,
+    number: usize,
+) -> Result<Placed, Error> {
+    agrees(model, device)?;
     Ok(Placed {
         model: placed,
-        device: DeviceChoice::Cuda(number, precision).to_string(),
+        device: DeviceChoice::Cuda(number, device.precision()).to_string(),
     })
 }
 

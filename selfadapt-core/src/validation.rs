@@ -41,8 +41,9 @@ pub fn choose(
     order.shuffle(rng);
     // A long folder of blank images is given up on rather than read to its end.
     order.truncate(4 * count.max(8));
+    let tried = order.len();
     let (mut crops, mut places, mut failed) = (Vec::new(), Vec::new(), None);
-    let mut round = order.clone();
+    let mut round = order;
     while crops.len() < count && !round.is_empty() {
         let mut again = Vec::new();
         for image in round {
@@ -68,8 +69,7 @@ pub fn choose(
             return Err(error);
         }
         return Err(Error::Image(format!(
-            "expected something to see, found only constant pixels in {} images",
-            order.len()
+            "expected something to see, found only constant pixels in {tried} images"
         )));
     }
     Ok((Tensor::stack(&crops, 0)?, places))

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use selfadapt_core::io::{self, Axes};
 use selfadapt_core::model::ModelConfig;
 
+use super::scale::spread;
+
 /// Images that are looked at, evenly spread over a run's.
 const IMAGES: usize = 16;
 
@@ -12,20 +14,22 @@ const IMAGES: usize = 16;
 /// would be the image again, mirrored, which takes as long and teaches nothing. What cannot be read has no say here.
 pub fn side(model: &dyn ModelConfig, scale: f64, paths: &[PathBuf], axes: &Axes) -> usize {
     let input = model.input();
-    let step = paths.len().div_ceil(IMAGES).max(1);
-    let longest = paths
-        .iter()
-        .step_by(step)
-        .filter_map(|path| longer_side(path, axes))
-        .max();
-    let Some(pixels) = longest else {
-        return input.crop;
-    };
-    let working = (pixels as f64 * scale).round() as usize;
     let divisor = input.divisor.max(1);
-    working
-        .next_multiple_of(divisor)
-        .clamp(divisor, input.crop.max(divisor))
+    let mut largest = 0;
+    for path in spread(paths, IMAGES) {
+        if let Some(pixels) = longer_side(path, axes) {
+            let working = (pixels as f64 * scale).round() as usize;
+            largest = largest.max(working.next_multiple_of(divisor).max(divisor));
+        }
+        // Mostly the first: formats without their size ahead are read for it.
+        if largest >= input.crop {
+            break;
+        }
+    }
+    match largest {
+        0 => input.crop,
+        side => side.min(input.crop),
+    }
 }
 
 fn longer_side(path: &Path, axes: &Axes) -> Option<usize> {

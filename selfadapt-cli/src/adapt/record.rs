@@ -62,21 +62,13 @@ pub struct ReadingLine {
     /// Instances found on the validation crops.
     pub instances: usize,
     /// By how much the foreground's bias was lowered before, so that cells are not drawn larger than at first.
-    #[serde(skip_serializing_if = "nothing", default)]
-    pub held: f64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held: Option<f64>,
     /// The criterion that crossed its threshold, if one did.
     pub crossed: Option<String>,
     /// Scores against labels, where the run was given some.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub truth: Option<TruthLine>,
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde hands out references"
-)]
-fn nothing(held: &f64) -> bool {
-    *held == 0.
 }
 
 impl ReadingLine {
@@ -90,7 +82,7 @@ impl ReadingLine {
                 .map(|(name, drift)| ((*name).to_owned(), drift.is_finite().then_some(*drift)))
                 .collect(),
             instances: look.instances,
-            held: look.held,
+            held: (look.held > 0.).then_some(look.held),
             crossed: match look.verdict {
                 Verdict::Crossed { criterion, .. } => Some(criterion.to_owned()),
                 Verdict::Continue => None,
@@ -217,7 +209,7 @@ mod tests {
                 ("x".to_owned(), None),
             ]),
             instances: 7,
-            held: 0.,
+            held: None,
             crossed: None,
             truth: Some(TruthLine {
                 ap50: 0.8,

@@ -69,11 +69,15 @@ pub fn by_size_model(
     Ok(Sizing::Diameter((10. * median).round() / 10.))
 }
 
+/// About `count` of the paths, evenly spread.
+pub fn spread(paths: &[PathBuf], count: usize) -> impl Iterator<Item = &PathBuf> {
+    paths.iter().step_by(paths.len().div_ceil(count).max(1))
+}
+
 /// Images evenly spread over `paths`; a damaged one is left out, as the run will leave it out.
 fn few(paths: &[PathBuf], axes: &Axes) -> Result<Vec<Image>> {
-    let step = paths.len().div_ceil(IMAGES).max(1);
     let (mut images, mut failed) = (Vec::new(), None);
-    for path in paths.iter().step_by(step) {
+    for path in spread(paths, IMAGES) {
         let image = if stream::is_large(path, axes) {
             windows::liveliest(path, axes)
         } else {
