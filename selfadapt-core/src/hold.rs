@@ -1,5 +1,5 @@
-//! Holding the size of cells: what has learned from degraded crops and averaged labels finds more cells and draws them
-//! larger; the bias of the foreground's logit takes the latter back.
+//! Holding the size of cells: what has learned without labels may find more cells and draw them larger; the bias of the
+//! foreground's logit takes the latter back.
 
 use candle_core::Tensor;
 
