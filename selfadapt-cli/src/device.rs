@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 
 const CPU: &str = "cpu";
+const CPU_BF16: &str = "cpu:bf16";
 
 /// What `--device` is, in the help.
-pub const HELP: &str = "What networks compute on: auto, cpu, cuda:N, or cuda:N:tf32 or cuda:N:bf16 for its tensor cores; \
-    auto is the first GPU that can be used, else the processor";
+pub const HELP: &str = "What networks compute on: auto, cpu, cuda:N, or cuda:N:tf32, cuda:N:bf16 or cpu:bf16 \
+    for factors so rounded, on tensor cores or on Intel's matrix tiles; auto is the first GPU that can be used, else the processor";
 
 /// `--device` of commands that have it in a file as well.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -31,8 +32,8 @@ pub enum DeviceChoice {
     /// The first GPU, if the model has a form for it and it computes as the CPU does; else the CPU.
     #[default]
     Auto,
-    /// The CPU.
-    Cpu,
+    /// The CPU, with factors of convolutions as they are or rounded to bf16.
+    Cpu(Precision),
     /// This GPU, with factors of convolutions so rounded, or an error.
     Cuda(usize, Precision),
 }
@@ -53,13 +54,14 @@ impl FromStr for DeviceChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Ok(Self::Auto),
-            CPU => Ok(Self::Cpu),
+            CPU => Ok(Self::Cpu(Precision::F32)),
+            CPU_BF16 => Ok(Self::Cpu(Precision::Bf16)),
             _ => text
                 .strip_prefix("cuda:")
                 .and_then(gpu)
                 .ok_or_else(|| {
                     format!(
-                        "expected auto, cpu, cuda:N such as cuda:0, or cuda:N:tf32 or cuda:N:bf16, found {text}"
+                        "expected auto, cpu, cpu:bf16, cuda:N such as cuda:0, or cuda:N:tf32 or cuda:N:bf16, found {text}"
                     )
                 }),
         }
@@ -79,7 +81,8 @@ impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
-            Self::Cpu => f.write_str(CPU),
+            Self::Cpu(Precision::Bf16) => f.write_str(CPU_BF16),
+            Self::Cpu(_) => f.write_str(CPU),
             Self::Cuda(number, precision) => {
                 let ending = ROUNDED.iter().find(|(_, of)| of == precision);
                 write!(
@@ -114,14 +117,16 @@ impl DeviceChoice {
     /// no form for.
     pub fn place(self, model: &dyn ModelConfig) -> Result<Placed, Failure> {
         let placed = match self {
-            Self::Cpu => on_cpu(model)?,
-            Self::Cuda(number, precision) => on_gpu(model, number, precision).map_err(|error| {
-                let reason = match &error {
-                    Error::Tensor(reason) => reason.to_string(),
-                    other => other.to_string(),
-                };
+            Self::Cpu(Precision::Bf16) => on_tiles(model).map_err(|error| {
                 Failure::new(
-                    reason,
+                    reason(&error),
+                    "--device cpu computes in f32, on any processor and with any model",
+                )
+            })?,
+            Self::Cpu(_) => on_cpu(model)?,
+            Self::Cuda(number, precision) => on_gpu(model, number, precision).map_err(|error| {
+                Failure::new(
+                    reason(&error),
                     "`selfadapt doctor` lists the devices; --device cpu needs no GPU, and --device auto takes one where it can be used",
                 )
             })?,
@@ -138,9 +143,17 @@ impl DeviceChoice {
         };
         match placed.device.as_str() {
             CPU => tracing::debug!("device: {CPU}"),
-            gpu => tracing::info!("device: {gpu}"),
+            other => tracing::info!("device: {other}"),
         }
         Ok(placed)
+    }
+}
+
+/// What a device's error says, without naming the layer that it came through.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::Tensor(reason) => reason.to_string(),
+        other => other.to_string(),
     }
 }
 
@@ -156,7 +169,12 @@ fn on_cpu(model: &dyn ModelConfig) -> Result<Placed, Error> {
 fn on_first_gpu(model: &dyn ModelConfig) -> Result<Placed, Error> {
     let device = Device::cuda(0, Precision::F32)?;
     match model.on(&device) {
-        Ok(placed) => compared(model, placed, &device, 0),
+        Ok(placed) => compared(
+            model,
+            placed,
+            &device,
+            DeviceChoice::Cuda(0, Precision::F32),
+        ),
         Err(reason) => {
             tracing::info!("no GPU is used: {reason}");
             on_cpu(model)
@@ -167,20 +185,28 @@ fn on_first_gpu(model: &dyn ModelConfig) -> Result<Placed, Error> {
 /// This GPU, opened.
 fn on_gpu(model: &dyn ModelConfig, number: usize, precision: Precision) -> Result<Placed, Error> {
     let device = Device::cuda(number, precision)?;
-    compared(model, model.on(&device)?, &device, number)
+    let choice = DeviceChoice::Cuda(number, precision);
+    compared(model, model.on(&device)?, &device, choice)
 }
 
-/// Has a GPU compute what the CPU knows: what is wrong with either shows before any image is touched.
+/// The CPU's matrix tiles.
+fn on_tiles(model: &dyn ModelConfig) -> Result<Placed, Error> {
+    let device = Device::cpu_bf16()?;
+    let choice = DeviceChoice::Cpu(Precision::Bf16);
+    compared(model, model.on(&device)?, &device, choice)
+}
+
+/// Has a device compute what the CPU knows: what is wrong with either shows before any image is touched.
 fn compared(
     model: &dyn ModelConfig,
     placed: Box<dyn ModelConfig>,
     device: &Device,
-    number: usize,
+    choice: DeviceChoice,
 ) -> Result<Placed, Error> {
     agrees(model, device)?;
     Ok(Placed {
         model: placed,
-        device: DeviceChoice::Cuda(number, device.precision()).to_string(),
+        device: choice.to_string(),
     })
 }
 
@@ -194,6 +220,7 @@ mod tests {
         for text in [
             "auto",
             "cpu",
+            "cpu:bf16",
             "cuda:0",
             "cuda:12",
             "cuda:1:tf32",
@@ -211,10 +238,13 @@ mod tests {
             "CPU",
             "cuda:0:f16",
             "cuda::tf32",
-            "cpu:bf16",
+            "cpu:tf32",
         ] {
             let error = wrong.parse::<DeviceChoice>().unwrap_err();
-            assert!(error.contains("expected auto, cpu, cuda:N"), "{error}");
+            assert!(
+                error.contains("expected auto, cpu, cpu:bf16, cuda:N"),
+                "{error}"
+            );
         }
         let written = serde_json::to_string(&DeviceChoice::Cuda(1, Precision::F32)).unwrap();
         assert_eq!(written, "\"cuda:1\"");
@@ -234,6 +264,12 @@ mod tests {
         if available().is_err() {
             assert_eq!(DeviceChoice::Auto.place(&model).unwrap().device, "cpu");
         }
-        assert_eq!(DeviceChoice::Cpu.place(&model).unwrap().device, "cpu");
+        assert_eq!(
+            DeviceChoice::Cpu(Precision::F32)
+                .place(&model)
+                .unwrap()
+                .device,
+            "cpu"
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use selfadapt_kernels::conv2d::half_tiles;
 use selfadapt_kernels::device::available;
 use selfadapt_kernels::simd_vector::Level;
 use serde::Serialize;
@@ -96,6 +97,7 @@ impl Report {
         let no_gpu = gpus.as_ref().err().map(ToString::to_string);
         let gpus = gpus.unwrap_or_default();
         let gpus = gpus.iter().map(ToString::to_string);
+        let tiles = half_tiles().then(|| "cpu:bf16, matrix tiles, for Cellpose models".to_owned());
         Self {
             selfadapt: env!("CARGO_PKG_VERSION"),
             release: !cfg!(debug_assertions),
@@ -106,7 +108,11 @@ impl Report {
             vectors: format!("{level:?}, {} numbers at once", level.lanes()),
             memory_mib: mebibytes("/proc/meminfo", "MemTotal"),
             memory_available_mib: mebibytes("/proc/meminfo", "MemAvailable"),
-            devices: std::iter::once("cpu".to_owned()).chain(gpus).collect(),
+            devices: ["cpu".to_owned()]
+                .into_iter()
+                .chain(tiles)
+                .chain(gpus)
+                .collect(),
             no_gpu,
             formats: selfadapt_models::format::formats()
                 .iter()

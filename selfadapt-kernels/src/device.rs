@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use candle_core::{Error, Result as TensorResult};
 
+use crate::conv2d::half_tiles;
+
 #[cfg(feature = "cuda")]
 use crate::cuda::{Machine, open};
 
@@ -17,7 +19,7 @@ pub enum Precision {
     F32,
     /// To 10 bits of fraction, for tensor cores of compute capability 8.0 on.
     Tf32,
-    /// To 7 bits of fraction, likewise.
+    /// To 7 bits of fraction, likewise; also for a processor's matrix tiles.
     Bf16,
 }
 
@@ -25,6 +27,8 @@ pub enum Precision {
 /// results back.
 #[derive(Clone, Debug, Default)]
 pub struct Device {
+    /// How the CPU rounds factors.
+    on_cpu: Precision,
     /// The GPU and its name, or none for the CPU.
     #[cfg(feature = "cuda")]
     gpu: Option<(Arc<dyn Machine>, String)>,
@@ -34,6 +38,22 @@ impl Device {
     /// The CPU.
     pub fn cpu() -> Self {
         Self::default()
+    }
+
+    /// The CPU with factors of convolutions rounded to bf16, on its matrix tiles.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn cpu_bf16() -> TensorResult<Self> {
+        if !half_tiles() {
+            candle_core::bail!(
+                "{CPU_BF16}: expected a processor with matrix tiles of bf16 (Intel AMX, which Linux must permit), found none"
+            )
+        }
+        Ok(Self {
+            on_cpu: Precision::Bf16,
+            ..Self::default()
+        })
     }
 
     /// Opens GPU number `ordinal`.
@@ -59,6 +79,7 @@ impl Device {
     pub fn on(machine: Arc<dyn Machine>, name: String) -> Self {
         Self {
             gpu: Some((machine, name)),
+            ..Self::default()
         }
     }
 
@@ -68,31 +89,35 @@ impl Device {
         self.gpu.as_ref().map(|(machine, _)| machine)
     }
 
-    /// How it rounds factors; the CPU does not.
+    /// How it rounds factors.
     pub fn precision(&self) -> Precision {
         #[cfg(feature = "cuda")]
         if let Some(machine) = self.machine() {
             return machine.precision();
         }
-        Precision::F32
+        self.on_cpu
     }
 
     /// Whether it is the CPU.
     pub fn is_cpu(&self) -> bool {
-        self.name() == CPU
+        [CPU, CPU_BF16].contains(&self.name())
     }
 
-    /// `cpu`, or `cuda:N`.
+    /// `cpu`, `cpu:bf16`, or `cuda:N`.
     pub fn name(&self) -> &str {
         #[cfg(feature = "cuda")]
         if let Some((_, name)) = &self.gpu {
             return name;
         }
-        CPU
+        match self.on_cpu {
+            Precision::Bf16 => CPU_BF16,
+            Precision::F32 | Precision::Tf32 => CPU,
+        }
     }
 }
 
 const CPU: &str = "cpu";
+const CPU_BF16: &str = "cpu:bf16";
 
 impl PartialEq for Device {
     /// Whether both compute on the same thing.
@@ -101,7 +126,7 @@ impl PartialEq for Device {
         if let (Some((a, _)), Some((b, _))) = (&self.gpu, &other.gpu) {
             return Arc::ptr_eq(a, b);
         }
-        self.is_cpu() && other.is_cpu()
+        self.is_cpu() && other.is_cpu() && self.on_cpu == other.on_cpu
     }
 }
 

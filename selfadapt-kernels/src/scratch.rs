@@ -40,6 +40,30 @@ pub(crate) fn take(len: usize) -> Scratch {
     Scratch { lines, len }
 }
 
+/// Working memory of 16-bit values.
+pub(crate) struct Halves(Scratch);
+
+/// A buffer of `len` 16-bit values; what they are is unspecified.
+pub(crate) fn take_halves(len: usize) -> Halves {
+    Halves(take(2 * len.div_ceil(4)))
+}
+
+impl Deref for Halves {
+    type Target = [u16];
+
+    fn deref(&self) -> &[u16] {
+        // SAFETY: `2 n` values of f32, aligned and initialised, are `4 n` of u16; any bits are a u16.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), 2 * self.0.len()) }
+    }
+}
+
+impl DerefMut for Halves {
+    fn deref_mut(&mut self) -> &mut [u16] {
+        // SAFETY: as in `deref`, and any bits are an f32; the unique borrow of `self` makes this one unique.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), 2 * self.0.len()) }
+    }
+}
+
 impl Deref for Scratch {
     type Target = [f32];
 

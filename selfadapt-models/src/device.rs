@@ -60,7 +60,7 @@ pub fn agrees(model: &dyn ModelConfig, device: &Device) -> Result<()> {
         if !fine {
             return Err(Error::Setting(format!(
                 "{}: expected {what} that are the CPU's to {most:.2e}, found them off by {off:.2e}; its driver or \
-                 selfadapt's kernels are at fault: please report the GPU",
+                 selfadapt's kernels are at fault: please report the device",
                 device.name()
             )));
         }

@@ -19,7 +19,9 @@ use crate::fused::FiltersOnGpu;
 pub struct Conv2d {
     pub(crate) weight: Tensor,
     pub(crate) bias: Tensor,
-    /// Where the network runs without a graph.
+    /// How it is computed on the CPU where the network runs without a graph.
+    pub(crate) algorithm: Algorithm,
+    /// Its filters there.
     pub(crate) filters: FilterCache,
     /// The same where it runs on a GPU.
     #[cfg(feature = "cuda")]
@@ -35,6 +37,7 @@ impl Conv2d {
         Ok(Self {
             weight: weights.get((outputs, inputs, side, side), "weight")?,
             bias: weights.get(outputs, "bias")?,
+            algorithm: Algorithm::Auto,
             filters: FilterCache::default(),
             #[cfg(feature = "cuda")]
             on_gpu: FiltersOnGpu::default(),

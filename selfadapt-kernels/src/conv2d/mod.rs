@@ -7,6 +7,7 @@
 //! Both algorithms move a few rows at a time into channel-last working memory, multiply matrices whose
 //! columns are output channels, and move the result back to planes; see [`Algorithm`].
 
+pub(crate) mod bf16;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod direct;
@@ -33,6 +34,8 @@ pub use operand::{Affine, Input, Term};
 pub use packed::PackedFilters;
 
 use candle_core::{DType, Result, Tensor};
+
+use crate::device::{Device, Precision};
 use op::Convolution;
 
 /// How to compute a convolution.
@@ -46,6 +49,26 @@ pub enum Algorithm {
     /// F(4 x 4, 3 x 3): a quarter of the multiplications, rounding errors about four times as large. Only
     /// for 3 x 3 kernels at stride 1.
     Winograd,
+    /// The sums as they are written, of factors rounded to bf16, on a processor's matrix tiles
+    /// ([`half_tiles`]): the convolution and its gradient by the input where these have a multiple of 32
+    /// channels and stride 1. Everything else as under `Auto`.
+    Bf16,
+}
+
+impl Algorithm {
+    /// What suits a network that computes on `device`.
+    pub fn on(device: &Device) -> Self {
+        match device.is_cpu() && device.precision() == Precision::Bf16 {
+            true => Self::Bf16,
+            false => Self::Auto,
+        }
+    }
+}
+
+/// Whether this processor has matrix tiles of bf16 (Intel AMX) that this process may use: without them
+/// [`Algorithm::Bf16`] is slow.
+pub fn half_tiles() -> bool {
+    bf16::available()
 }
 
 /// Convolves `x` `[B, Ci, H, W]` with `weight` `[Co, Ci, k, k]` (odd `k`) under "same" padding `k / 2`.

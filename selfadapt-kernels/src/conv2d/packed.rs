@@ -6,7 +6,7 @@ use super::operand::{Input, expect_len};
 use super::output::{SharedOutput, as_uninit};
 use super::plan::Plan;
 use super::slices::check_weight;
-use super::{Algorithm, direct, winograd};
+use super::{Algorithm, bf16, direct, winograd};
 use crate::simd_vector::Level;
 use candle_core::Result;
 
@@ -27,6 +27,7 @@ pub struct PackedFilters {
 enum Form {
     Winograd(winograd::Filters),
     Direct(Plan),
+    Bf16(bf16::Filters),
 }
 
 impl PackedFilters {
@@ -37,7 +38,9 @@ impl PackedFilters {
     pub fn forward(geometry: &Geometry, algorithm: Algorithm, weight: &[f32]) -> Result<Self> {
         check_weight(geometry, weight.len())?;
         let level = Level::current();
-        let form = if algorithm.uses_winograd(geometry)? {
+        let form = if algorithm == Algorithm::Bf16 && bf16::suits(geometry, false) {
+            Form::Bf16(bf16::Filters::forward(geometry, weight))
+        } else if algorithm.uses_winograd(geometry)? {
             Form::Winograd(winograd::Filters::forward(geometry, weight, level))
         } else {
             Form::Direct(Plan::forward(geometry, weight, level.lanes()))
@@ -56,7 +59,9 @@ impl PackedFilters {
     ) -> Result<Self> {
         check_weight(geometry, weight.len())?;
         let level = Level::current();
-        let form = if algorithm.uses_winograd(geometry)? {
+        let form = if algorithm == Algorithm::Bf16 && bf16::suits(geometry, true) {
+            Form::Bf16(bf16::Filters::backward_data(geometry, weight))
+        } else if algorithm.uses_winograd(geometry)? {
             Form::Winograd(winograd::Filters::backward_data(geometry, weight, level))
         } else {
             Form::Direct(Plan::backward_data(geometry, weight, level.lanes()))
@@ -153,6 +158,7 @@ impl PackedFilters {
                 winograd::run(filters, planes, input, epilogue, output, self.level)
             }
             Form::Direct(plan) => direct::run(plan, planes, input, epilogue, output, self.level),
+            Form::Bf16(filters) => bf16::run(filters, planes, input, epilogue, output, self.level),
         }
     }
 }
@@ -162,6 +168,7 @@ impl std::fmt::Debug for PackedFilters {
         let form = match self.form {
             Form::Winograd(_) => "Winograd",
             Form::Direct(_) => "direct",
+            Form::Bf16(_) => "bf16",
         };
         write!(
             f,

@@ -30,7 +30,7 @@ impl Algorithm {
                  and stride {stride}; Algorithm::Auto chooses by itself"
             ),
             Algorithm::Winograd => Ok(true),
-            Algorithm::Auto => {
+            Algorithm::Auto | Algorithm::Bf16 => {
                 Ok(defined
                     && geometry.in_channels().min(geometry.out_channels()) >= WINOGRAD_CHANNELS)
             }

@@ -7,10 +7,11 @@ use candle_core::backprop::GradStore;
 use candle_core::{Result as TensorResult, Tensor};
 use candle_nn::VarBuilder;
 use selfadapt_core::error::{Error, Result};
+use selfadapt_core::foreground::Foreground;
 use selfadapt_core::head::{Equivariance, Head, HeadKind};
-use selfadapt_core::hold::Foreground;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::{Mode, SegmentationModel};
+use selfadapt_kernels::conv2d::Algorithm;
 use selfadapt_kernels::device::Device;
 
 use crate::layers::{BatchNorm, Conv2d, Linear, max_pool_2x2, upsample_2x};
@@ -191,8 +192,26 @@ impl CpNet {
     /// The network, to compute on `device`.
     #[must_use]
     pub fn on(mut self, device: Device) -> Self {
+        let algorithm = Algorithm::on(&device);
+        for conv in self.convolutions() {
+            conv.algorithm = algorithm;
+        }
         self.device = device;
         self
+    }
+
+    /// Every convolution.
+    fn convolutions(&mut self) -> impl Iterator<Item = &mut Conv2d> {
+        let down = self.down.iter_mut();
+        let down = down.flat_map(|level| std::iter::once(&mut level.proj).chain(&mut level.conv));
+        let up = self.up.iter_mut().flat_map(|level| {
+            let styled = level.styled.iter_mut().map(|styled| &mut styled.block);
+            [&mut level.proj, &mut level.first]
+                .into_iter()
+                .chain(styled)
+        });
+        let blocks = down.chain(up).chain([&mut self.output]);
+        blocks.map(|block| &mut block.conv)
     }
 
     /// The encoder's maps, from the first level to the deepest.

@@ -106,7 +106,7 @@ pub(crate) fn forward(
 ) -> Result<(Placed, ChannelSums)> {
     with_numbers(&conv.weight, |weight| match read.values {
         Placed::Cpu(_) => {
-            let pack = || PackedFilters::forward(geometry, Algorithm::Auto, weight);
+            let pack = || PackedFilters::forward(geometry, conv.algorithm, weight);
             let filters: Arc<PackedFilters> = match conv.weight.track_op() {
                 // These weights move before they are used again.
                 true => pack()?.into(),
@@ -135,7 +135,7 @@ pub(crate) fn backward_data(
 ) -> Result<(Placed, ChannelSums)> {
     with_numbers(&conv.weight, |weight| match gradient.values {
         Placed::Cpu(_) => {
-            let filters = PackedFilters::backward_data(geometry, Algorithm::Auto, weight)?;
+            let filters = PackedFilters::backward_data(geometry, conv.algorithm, weight)?;
             let mut values = Buffer::take(geometry.input_len());
             let (gradient, finish) = (gradient.on_cpu()?, finish.on_cpu()?);
             let sums = filters.apply(geometry, gradient, finish, &mut values)?;

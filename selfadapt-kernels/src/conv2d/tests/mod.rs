@@ -1,6 +1,7 @@
 //! Both algorithms at every level against the definition in `f64`.
 
 mod fused;
+mod rounded;
 mod tensors;
 
 use super::*;
