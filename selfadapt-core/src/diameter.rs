@@ -177,7 +177,7 @@ fn attempt(
 }
 
 /// The middle value (of an even number, the upper of the two); NaN of nothing. Sorts.
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -1,24 +1,11 @@
 //! Holding the size of cells: what has learned without labels may find more cells and draw them larger; the bias of the
 //! foreground's logit takes the latter back.
 
-use candle_core::Tensor;
-
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::foreground::Foreground;
 use crate::labels::Labels;
 use crate::maps::Prediction;
 use crate::model::InstanceDecoder;
-use crate::params::ParamSet;
-
-/// The number that all logits of a foreground share, and that so decides how large objects are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Foreground {
-    /// The head whose single map holds the logits, among `SegmentationModel::heads`.
-    pub head: usize,
-    /// Name of the weight, of one axis, that holds the bias.
-    pub bias: &'static str,
-    /// Which of its numbers that is.
-    pub index: usize,
-}
 
 /// Growth up to this (a logarithm of a ratio of areas) is left alone: pixels are whole.
 const TOLERANCE: f64 = 0.01;
@@ -66,44 +53,12 @@ impl Foreground {
         let left = !at(enough)?.is_nan();
         Ok(if left { enough } else { 0. })
     }
-
-    /// Maps as they would be with the bias lowered by `fall`.
-    fn lowered(&self, maps: &Prediction, fall: f64) -> Result<Prediction> {
-        let mut maps = maps.clone();
-        let head = maps.heads.get_mut(self.head).ok_or_else(|| {
-            Error::Setting(format!(
-                "the model names head {} as its foreground and has no such head",
-                self.head
-            ))
-        })?;
-        *head = (&*head - fall)?;
-        Ok(maps)
-    }
-
-    /// Lowers the bias in a set of weights by `fall`.
-    ///
-    /// # Errors
-    /// If there is no weight of that name, or a shorter one.
-    pub fn lower(&self, params: &ParamSet, fall: f64) -> Result<()> {
-        let missing = || {
-            Error::Weights(format!(
-                "expected the foreground's bias at {}[{}], found none there",
-                self.bias, self.index
-            ))
-        };
-        let bias = params.get(self.bias).ok_or_else(missing)?;
-        let mut values = bias.as_detached_tensor().to_vec1::<f32>()?;
-        *values.get_mut(self.index).ok_or_else(missing)? -= fall as f32;
-        let length = values.len();
-        bias.set(&Tensor::from_vec(values, length, bias.device())?)?;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::{Device, Tensor};
 
     const FOREGROUND: Foreground = Foreground {
         head: 0,
@@ -179,28 +134,5 @@ mod tests {
         };
         let by = FOREGROUND.fall(&flat, (SIDE, SIDE), &Above, &drift);
         assert_eq!(by.unwrap(), 0.);
-    }
-
-    #[test]
-    fn only_the_bias_that_is_named_is_lowered() {
-        let bias = Tensor::new(&[1f32, 2., 3.], &Device::Cpu).unwrap();
-        let role = |_: &str| crate::params::Role::Weight;
-        let params = ParamSet::new([("bias".to_owned(), bias)], role).unwrap();
-        FOREGROUND.lower(&params, 0.5).unwrap();
-        let values = params.get("bias").unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!(values, [1., 1.5, 3.]);
-        for wrong in [
-            Foreground {
-                bias: "b",
-                ..FOREGROUND
-            },
-            Foreground {
-                index: 3,
-                ..FOREGROUND
-            },
-        ] {
-            let message = wrong.lower(&params, 0.5).unwrap_err().to_string();
-            assert!(message.contains("found none there"), "{message}");
-        }
     }
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::diameter::SizeModel;
 use crate::error::{Error, Result};
+use crate::foreground::Foreground;
 use crate::head::Head;
-use crate::hold::Foreground;
 use crate::image::Image;
 use crate::labels::Labels;
 use crate::maps::Prediction;
@@ -179,10 +179,10 @@ pub trait ModelConfig: std::any::Any + std::fmt::Debug + Send + Sync {
     /// # Errors
     /// If the model has no form for the device.
     fn on(&self, device: &Device) -> Result<Box<dyn ModelConfig>> {
-        match device.is_cpu() {
+        match *device == Device::cpu() {
             true => Ok(self.boxed()),
             false => Err(Error::Setting(format!(
-                "{}: expected a model with a form for GPUs, found {}, which computes on the CPU alone",
+                "{}: expected a model with a form for it, found {}, which computes on the CPU in f32 alone",
                 device.name(),
                 self.typetag_name()
             ))),

@@ -74,10 +74,8 @@ impl Probe {
     /// # Errors
     /// If the crops do not fit the network.
     pub fn maps(&self, network: &Network, batch: usize) -> Result<Vec<Prediction>> {
-        let count = self.crops.dim(0)?;
-        let mut maps = Vec::with_capacity(count);
-        for start in (0..count).step_by(batch.max(1)) {
-            let length = batch.max(1).min(count - start);
+        let mut maps = Vec::new();
+        for (start, length) in self.batches(batch) {
             let crops = self.crops.narrow(0, start, length)?;
             let all = network.model.forward(&crops, Mode::Eval)?;
             for index in 0..length {
@@ -97,21 +95,19 @@ impl Probe {
         decoder: &dyn InstanceDecoder,
         batch: usize,
     ) -> Result<Reading> {
-        let (count, _, height, width) = self.crops.dims4()?;
+        let size = self.size()?;
         let mut reading = Reading::default();
-        for start in (0..count).step_by(batch.max(1)) {
-            let crops = self
-                .crops
-                .narrow(0, start, batch.max(1).min(count - start))?;
+        for (start, length) in self.batches(batch) {
+            let crops = self.crops.narrow(0, start, length)?;
             let look = |crops: &Tensor| network.model.forward(crops, Mode::Eval);
             let plain = look(&crops)?;
             let turned = look(&OTHER_VIEW.on_image(&crops)?)?;
             let turned = undo(network, turned)?;
-            let degraded = look(&self.degraded.narrow(0, start, crops.dim(0)?)?)?;
-            for index in 0..crops.dim(0)? {
+            let degraded = look(&self.degraded.narrow(0, start, length)?)?;
+            for index in 0..length {
                 let plain = alone(&plain, index)?;
                 let turned = alone(&turned, index)?;
-                let decode = |maps: &Prediction| decoder.decode(maps, (height, width));
+                let decode = |maps: &Prediction| decoder.decode(maps, size);
                 let labels = decode(&plain)?;
                 let contradiction = decoder.inconsistency(&plain, &labels)?;
                 reading.inconsistency.push(contradiction);
@@ -125,6 +121,14 @@ impl Probe {
             }
         }
         Ok(reading)
+    }
+
+    /// The crops in parts of `batch`: where each begins, and how many it has.
+    fn batches(&self, batch: usize) -> impl Iterator<Item = (usize, usize)> {
+        let (count, batch) = (self.places.len(), batch.max(1));
+        (0..count)
+            .step_by(batch)
+            .map(move |start| (start, batch.min(count - start)))
     }
 }
 

@@ -63,7 +63,11 @@ pub fn deliver(
         inputs: inputs.files,
         steps: outcome.steps,
         truth: summary(&lines, outcome.accepted),
-        notes: ended.notes,
+        notes: ended
+            .notes
+            .into_iter()
+            .chain(verdict::held(&lines, outcome.accepted))
+            .collect(),
         picked_over: None,
         delivered_step: outcome.accepted,
         stopped_by: verdict::stopped_by(outcome).to_owned(),

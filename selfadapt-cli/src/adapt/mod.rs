@@ -8,6 +8,7 @@ pub mod folder;
 pub mod interrupt;
 pub mod manifest;
 mod observe;
+mod outlines;
 mod plan;
 mod progress;
 pub mod record;
@@ -122,6 +123,9 @@ pub struct Args {
     /// No strong augmentation (the paper's ablation)
     #[arg(long)]
     pub no_strong: bool,
+    /// Begin with outlines drawn tighter, to where the images change most: for models that draw all cells too wide
+    #[arg(long)]
+    pub fit_outlines: bool,
     /// Any other setting of the model, as `selfadapt models info` lists them
     #[arg(long, value_name = "NAME=VALUE", value_parser = crate::segment::settings::parse)]
     pub set: Vec<(String, serde_json::Value)>,
@@ -159,7 +163,13 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let probe = config.probe(&source)?;
     let decoder = config.model.decoder_at(1.);
 
-    let base = AdaptLoop::new(config.model.as_ref(), &loaded.params, adapt)?;
+    let untouched = AdaptLoop::new(config.model.as_ref(), &loaded.params, adapt)?;
+    let seen = match &resumed {
+        Some(_) => outlines::recorded(&record::read(&folder.file("run.jsonl"))?),
+        None => outlines::look(&config, watch.delivered(&untouched), &probe)?,
+    };
+    let begin = outlines::fitted(watch.delivered(&untouched), &loaded.params, seen.as_ref())?;
+    let base = AdaptLoop::new(config.model.as_ref(), &begin, adapt)?;
     let initial = probe.read(watch.delivered(&base), decoder.as_ref(), adapt.batch)?;
     let mut notes = left_out.clone();
     notes.extend(verdict::doubts(&initial));
@@ -197,21 +207,24 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     };
     let start = match &resumed {
         Some((state, _)) => {
+            drop((untouched, base));
             let mode = choose::recorded(&record::read(&path)?, &config.choice.modes);
             let settings = mode.map_or(*adapt, |mode| mode.settings(adapt));
-            let mut adapting = AdaptLoop::new(config.model.as_ref(), &loaded.params, &settings)?;
+            let mut adapting = AdaptLoop::new(config.model.as_ref(), &begin, &settings)?;
             adapting.restore(state)?;
             let told = format!("going on after step {}", state.step());
             observer.progress.say(&told);
             Start::Go(Box::new(adapting))
         }
         None => {
-            observer.looked(&watch.compare(0, &initial, &initial), &base)?;
+            observer.looked(&watch.compare(0, &initial, &initial), &untouched)?;
+            drop(untouched);
+            outlines::tell(seen, &mut observer, &mut notes)?;
             if config.choice.modes.is_empty() {
                 Start::Go(Box::new(base))
             } else {
                 drop(base);
-                choose::choose(&config, &loaded.params, &bench, &mut observer, &mut notes)?
+                choose::choose(&config, &begin, &bench, &mut observer, &mut notes)?
             }
         }
     };

@@ -15,7 +15,7 @@ use super::choose::name;
 use super::resolve;
 use super::settings::RunConfig;
 use super::source::Files;
-use super::{Args, verdict};
+use super::{Args, outlines, verdict};
 use crate::console::count;
 use crate::doctor;
 use crate::failure::{Failure, Outcome};
@@ -93,6 +93,9 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
         adapt.batch,
     )?;
     let look = started.elapsed().as_secs_f64();
+    let mut doubts = verdict::doubts(&initial);
+    let outlines = outlines::look(&config, watch.delivered(&adapting), &probe)?;
+    doubts.extend(outlines.as_ref().and_then(outlines::words));
     let sampler = CropSampler {
         side: adapt.crop,
         batch: adapt.batch,
@@ -129,7 +132,7 @@ pub fn run(args: &Args) -> Result<Outcome, Failure> {
             .iter()
             .map(selfadapt_core::labels::Labels::count)
             .sum(),
-        doubts: verdict::doubts(&initial),
+        doubts,
         stops_at: if watch.stop {
             config.thresholds()
         } else {

@@ -8,6 +8,7 @@ use std::path::Path;
 use selfadapt_core::adapt::StepReport;
 use selfadapt_core::choice::{Decision, Mode};
 use selfadapt_core::error::{Error, Result};
+use selfadapt_core::outlines::Fit;
 use selfadapt_core::run::Look;
 use selfadapt_core::stop::Verdict;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ pub enum Line {
     Step(StepReport),
     /// The validation crops were looked at.
     Reading(ReadingLine),
+    /// The untouched model's outlines were compared with the images' edges.
+    Outlines(OutlinesLine),
     /// A mode was tried before the run.
     Trial(TrialLine),
     /// The trials decided.
@@ -36,6 +39,16 @@ pub enum Line {
         /// What was wrong.
         reason: String,
     },
+}
+
+/// How outlines lay, as recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutlinesLine {
+    /// Whether the run began with fitted ones.
+    pub applied: bool,
+    /// What was seen, and what would fit.
+    #[serde(flatten)]
+    pub fit: Fit,
 }
 
 /// A trial, as recorded.
@@ -186,7 +199,7 @@ fn length_up_to(file: &File, step: usize) -> std::io::Result<u64> {
             Ok(Line::Step(report)) => report.step,
             Ok(Line::Reading(reading)) => reading.step,
             Ok(Line::WentBack { step, .. }) => step,
-            Ok(Line::Trial(_) | Line::Choice { .. }) => 0,
+            Ok(Line::Outlines(_) | Line::Trial(_) | Line::Choice { .. }) => 0,
             Err(_) => break,
         };
         if bytes == 0 || of > step || !text.ends_with('\n') {

@@ -13,9 +13,10 @@ use crate::book::assert_generated;
 use crate::device::DeviceChoice;
 
 /// Tables of config.toml, and the structs whose fields they hold.
-const TABLES: [(&str, &str, &str); 11] = [
+const TABLES: [(&str, &str, &str); 12] = [
     ("", "selfadapt-cli/src/adapt/settings.rs", "RunConfig"),
     ("axes", "selfadapt-core/src/io/axes.rs", "Axes"),
+    ("outlines", "selfadapt-core/src/outlines.rs", "Outlines"),
     ("adapt", "selfadapt-core/src/adapt/config.rs", "AdaptConfig"),
     (
         "adapt.objective",
@@ -65,6 +66,7 @@ fn preset(preset: Preset) -> toml::Table {
         cache_mib: 512,
         device: DeviceChoice::Auto,
         axes: Axes::default(),
+        outlines: preset.outlines(),
         adapt: preset.adapt(),
         choice: preset.choice(),
         watch: preset.watch(),

@@ -11,6 +11,7 @@ use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io::{self, Axes};
 use selfadapt_core::model::{ModelConfig, Sizing};
 use selfadapt_core::objective::L2sp;
+use selfadapt_core::outlines::Outlines;
 use selfadapt_models::format::{self, Loaded};
 
 use super::Args;
@@ -168,6 +169,7 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
         cache_mib: 512,
         device: DeviceChoice::Auto,
         axes: Axes::default(),
+        outlines: args.preset.outlines(),
         adapt: args.preset.adapt(),
         choice: suited(args.preset.choice(), loaded.config.as_ref()),
         watch: args.preset.watch(),
@@ -201,6 +203,7 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
         config.adapt.crop = crop::side(config.model.as_ref(), scale, &images, &config.axes);
     }
     config.adapt.check(config.model.as_ref())?;
+    config.outlines.check()?;
     Ok((config, loaded))
 }
 
@@ -254,6 +257,12 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
         adapt.objective.l2sp = L2sp::Off;
     }
     config.watch.stop &= !args.no_stop;
+    if args.fit_outlines {
+        config.outlines = Outlines {
+            apply: true,
+            ..Outlines::default()
+        };
+    }
     if let Some(channels) = &args.channels {
         let change = ("channels".to_owned(), channels.clone());
         config.model = settings::with(config.model.as_ref(), &[change])?;

@@ -12,6 +12,7 @@ use selfadapt_core::io::Axes;
 use selfadapt_core::model::{ModelConfig, Sizing};
 use selfadapt_core::monitor::Probe;
 use selfadapt_core::objective::{L2sp, Objective};
+use selfadapt_core::outlines::Outlines;
 use selfadapt_core::perturb::Perturb;
 use selfadapt_core::run::{Deliver, Watch};
 use selfadapt_core::source::ImageSource;
@@ -32,12 +33,15 @@ pub struct RunConfig {
     pub snapshots: usize,
     /// Prepared images kept in memory, in MiB.
     pub cache_mib: usize,
-    /// What networks compute on: auto, cpu, cuda:N, cuda:N:tf32 or cuda:N:bf16.
+    /// What networks compute on: auto, cpu, cpu:bf16, cuda:N, cuda:N:tf32 or cuda:N:bf16.
     #[serde(default)]
     pub device: crate::device::DeviceChoice,
     /// What to take from files of more than one plane: `channel_axis`, `plane`.
     #[serde(default)]
     pub axes: Axes,
+    /// Whether the pretrained model's outlines lie on the images' edges, before anything is learned.
+    #[serde(default = "Outlines::off")]
+    pub outlines: Outlines,
     /// Settings of the steps. Where modes are chosen from, theirs replace `batch_norm` and `learning_rate`.
     pub adapt: AdaptConfig,
     /// What is tried before the run.
@@ -99,6 +103,15 @@ impl Preset {
             margin: 0.05,
             // Between the trials of the tuned sets that led to a gain and those that led to harm: docs/calibration.md.
             limits: [("false-negative-rate".to_owned(), 0.125)].into(),
+        }
+    }
+
+    /// Where outlines lie at first.
+    pub fn outlines(self) -> Outlines {
+        match self {
+            Self::Quick => Outlines::default(),
+            // The paper knows no such thing.
+            Self::Paper => Outlines::off(),
         }
     }
 

@@ -8,6 +8,7 @@ use selfadapt_core::run::{Ending, Outcome};
 use selfadapt_core::stop::{Reading, Verdict};
 
 use super::manifest::Manifest;
+use super::record::Line;
 use crate::console::count;
 
 /// What ended a run, as one word for machines.
@@ -72,6 +73,23 @@ pub fn spoken(criterion: &str) -> &str {
         "inconsistency" => "the contradiction between the maps and the cells decoded from them",
         other => other,
     }
+}
+
+/// What a person should know of cells that grew while the model learned, and were held to their first size; `steps` are those
+/// whose weights are delivered.
+pub fn held(lines: &[Line], steps: usize) -> Option<String> {
+    let falls = lines.iter().filter_map(|line| match line {
+        Line::Reading(reading) if reading.step <= steps => reading.held,
+        _ => None,
+    });
+    let (looks, fall) = falls.fold((0, 0.), |(looks, sum), fall| (looks + 1, sum + fall));
+    (looks > 0).then(|| {
+        format!(
+            "cells grew while the model learned, and were drawn back to their first size at {}: the bias of the foreground is \
+             {fall:.2} lower for it",
+            count(looks, "look")
+        )
+    })
 }
 
 /// What speaks for caution before anything was learned.
@@ -141,4 +159,43 @@ pub fn tell(manifest: &Manifest, folder: &Path, json: bool) -> Result<()> {
         folder.display()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapt::record::ReadingLine;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn only_looks_up_to_the_delivered_step_count_as_held() {
+        let look = |step: usize, held: Option<f64>| {
+            Line::Reading(ReadingLine {
+                step,
+                drifts: BTreeMap::new(),
+                instances: 1,
+                held,
+                crossed: None,
+                truth: None,
+            })
+        };
+        let lines = [
+            look(0, None),
+            look(5, Some(0.25)),
+            look(10, None),
+            look(15, Some(0.5)),
+            look(20, Some(1.)),
+        ];
+        assert_eq!(held(&lines, 0), None);
+        let told = held(&lines, 5).unwrap();
+        assert!(
+            told.contains("at 1 look:") && told.contains("0.25 lower"),
+            "{told}"
+        );
+        let told = held(&lines, 15).unwrap();
+        assert!(
+            told.contains("at 2 looks:") && told.contains("0.75 lower"),
+            "{told}"
+        );
+    }
 }

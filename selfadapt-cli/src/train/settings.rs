@@ -35,7 +35,7 @@ pub struct TrainRun {
     pub save_every: usize,
     /// Checkpoints that stay on disk.
     pub snapshots: usize,
-    /// What networks compute on: auto, cpu, cuda:N, cuda:N:tf32 or cuda:N:bf16.
+    /// What networks compute on: auto, cpu, cpu:bf16, cuda:N, cuda:N:tf32 or cuda:N:bf16.
     #[serde(default)]
     pub device: DeviceChoice,
     /// What to take from images of more than one plane: `channel_axis`, `plane`.
