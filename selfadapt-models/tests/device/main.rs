@@ -189,7 +189,7 @@ fn a_device_stays_with_a_configuration_and_is_not_written() {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("found stardist, which computes on the CPU alone"),
+            error.contains("found stardist, which computes on the CPU in f32 alone"),
             "{error}"
         );
     });
@@ -256,7 +256,7 @@ fn a_device_that_computes_like_the_cpu_passes_the_check() {
     each_device(|device| {
         agrees(&small(), &device).unwrap();
         let error = agrees(&StarDistConfig::default(), &device).unwrap_err();
-        assert!(error.to_string().contains("CPU alone"), "{error}");
+        assert!(error.to_string().contains("CPU in f32 alone"), "{error}");
     });
 }
 
