@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::infer::{InferOptions, predict};
+use crate::labels::Labels;
 use crate::model::{ModelConfig, Sizing};
 use crate::network::Network;
 
@@ -123,7 +124,7 @@ fn attempt(
 ) -> Result<(Trial, Vec<f64>)> {
     let scale = model.working_scale(Sizing::Diameter(assumed))?;
     let (spec, decoder) = (model.input(), model.decoder_at(scale));
-    let (mut diameters, mut medians) = (Vec::new(), Vec::new());
+    let (mut all, mut medians) = (Vec::new(), Vec::new());
     let (mut covered, mut seen, mut wrong) = (0., 0., Vec::new());
     for image in images {
         // About one tile of the network, but never so small that it holds hardly an object.
@@ -136,11 +137,7 @@ fn attempt(
             InferOptions::default(),
         )?;
         let labels = decoder.decode(&maps, window.size())?;
-        let mut own: Vec<f64> = labels
-            .areas()
-            .iter()
-            .map(|area| (*area as f64 * 4. / std::f64::consts::PI).sqrt())
-            .collect();
+        let mut own = diameters(&labels);
         covered += labels.areas().iter().sum::<usize>() as f64;
         seen += (window.size().0 * window.size().1) as f64;
         let inconsistency = decoder.inconsistency(&maps, &labels)?;
@@ -150,10 +147,10 @@ fn attempt(
         if !own.is_empty() {
             medians.push(median(&mut own));
         }
-        diameters.extend(own);
+        all.extend(own);
     }
-    let instances = diameters.len();
-    let found = median(&mut diameters);
+    let instances = all.len();
+    let found = median(&mut all);
     let score = if instances == 0 {
         0.
     } else {
@@ -174,6 +171,14 @@ fn attempt(
         },
         medians,
     ))
+}
+
+/// The diameter of the disc of each object's area, in pixels.
+pub(crate) fn diameters(labels: &Labels) -> Vec<f64> {
+    let areas = labels.areas().into_iter();
+    areas
+        .map(|area| (area as f64 * 4. / std::f64::consts::PI).sqrt())
+        .collect()
 }
 
 /// The middle value (of an even number, the upper of the two); NaN of nothing. Sorts.

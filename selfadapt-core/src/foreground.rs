@@ -3,7 +3,9 @@
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
+use crate::labels::Labels;
 use crate::maps::Prediction;
+use crate::model::InstanceDecoder;
 use crate::params::ParamSet;
 
 /// The number that all logits of a foreground share, and that so decides how large objects are drawn.
@@ -18,8 +20,24 @@ pub struct Foreground {
 }
 
 impl Foreground {
+    /// The instances that `decoder` draws, of `size` pixels, from each of `maps` as they would be with the bias lowered by `fall`.
+    ///
+    /// # Errors
+    /// If the maps do not fit the decoder, or have no such head.
+    pub(crate) fn drawn(
+        &self,
+        maps: &[Prediction],
+        fall: f64,
+        size: (usize, usize),
+        decoder: &dyn InstanceDecoder,
+    ) -> Result<Vec<Labels>> {
+        maps.iter()
+            .map(|maps| decoder.decode(&self.lowered(maps, fall)?, size))
+            .collect()
+    }
+
     /// Maps as they would be with the bias lowered by `fall`.
-    pub(crate) fn lowered(&self, maps: &Prediction, fall: f64) -> Result<Prediction> {
+    fn lowered(&self, maps: &Prediction, fall: f64) -> Result<Prediction> {
         let mut maps = maps.clone();
         let head = maps.heads.get_mut(self.head).ok_or_else(|| {
             Error::Setting(format!(
@@ -51,16 +69,48 @@ impl Foreground {
     }
 }
 
+/// A foreground and its decoder, for the tests of what is done with them.
 #[cfg(test)]
-mod tests {
+pub(crate) mod fixtures {
     use super::*;
     use candle_core::Device;
 
-    const FOREGROUND: Foreground = Foreground {
+    pub const FOREGROUND: Foreground = Foreground {
         head: 0,
         bias: "bias",
         index: 1,
     };
+
+    /// All pixels whose logit is above 0: those of the left half are one object, those of the right another.
+    pub struct Above;
+
+    impl InstanceDecoder for Above {
+        fn decode(&self, maps: &Prediction, (height, width): (usize, usize)) -> Result<Labels> {
+            let logits = maps.heads[0].flatten_all()?.to_vec1::<f32>()?;
+            let half = |i: usize| 1 + u32::from(i % width >= width / 2);
+            let pixels = logits.iter().enumerate();
+            let pixels = pixels.map(|(i, &z)| if z > 0. { half(i) } else { 0 });
+            Labels::from_rows(height, width, pixels.collect())
+        }
+    }
+
+    /// Maps whose only head is a square of these logits, row by row.
+    pub fn square(side: usize, logits: impl Fn(usize, usize) -> f64) -> Prediction {
+        let all = (0..side * side).map(|i| logits(i / side, i % side) as f32);
+        let map = Tensor::from_iter(all, &Device::Cpu).unwrap();
+        let map = map.reshape((1, 1, side, side)).unwrap();
+        Prediction {
+            embedding: map.clone(),
+            heads: vec![map],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixtures::FOREGROUND;
+    use super::*;
+    use candle_core::Device;
 
     #[test]
     fn only_the_bias_that_is_named_is_lowered() {

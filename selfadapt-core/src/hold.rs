@@ -28,13 +28,7 @@ impl Foreground {
         decoder: &dyn InstanceDecoder,
         drift: &dyn Fn(Vec<Labels>) -> f64,
     ) -> Result<f64> {
-        let at = |fall: f64| -> Result<f64> {
-            let instances = maps
-                .iter()
-                .map(|maps| decoder.decode(&self.lowered(maps, fall)?, size))
-                .collect::<Result<_>>()?;
-            Ok(drift(instances))
-        };
+        let at = |fall: f64| -> Result<f64> { Ok(drift(self.drawn(maps, fall, size, decoder)?)) };
         let first = at(0.)?;
         if first.is_nan() || first >= -TOLERANCE {
             return Ok(0.);
@@ -58,40 +52,16 @@ impl Foreground {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Tensor};
+    use crate::foreground::fixtures::{Above, FOREGROUND, square};
 
-    const FOREGROUND: Foreground = Foreground {
-        head: 0,
-        bias: "bias",
-        index: 1,
-    };
     const SIDE: usize = 41;
-
-    /// One object: all pixels whose logit is above 0.
-    struct Above;
-
-    impl InstanceDecoder for Above {
-        fn decode(&self, maps: &Prediction, (height, width): (usize, usize)) -> Result<Labels> {
-            let logits = maps.heads[0].flatten_all()?.to_vec1::<f32>()?;
-            let pixels = logits.iter().map(|&z| u32::from(z > 0.)).collect();
-            Labels::from_rows(height, width, pixels)
-        }
-    }
 
     /// A cone of logits that is above 0 within `radius` of the middle.
     fn cone(radius: f64) -> Prediction {
         let middle = (SIDE / 2) as f64;
-        let logits: Vec<f32> = (0..SIDE * SIDE)
-            .map(|i| {
-                let (y, x) = ((i / SIDE) as f64 - middle, (i % SIDE) as f64 - middle);
-                (radius - y.hypot(x)) as f32
-            })
-            .collect();
-        let map = Tensor::from_vec(logits, (1, 1, SIDE, SIDE), &Device::Cpu).unwrap();
-        Prediction {
-            embedding: map.clone(),
-            heads: vec![map],
-        }
+        square(SIDE, |y, x| {
+            radius - (y as f64 - middle).hypot(x as f64 - middle)
+        })
     }
 
     fn area(instances: &[Labels]) -> f64 {
@@ -123,11 +93,7 @@ mod tests {
 
     #[test]
     fn cells_that_would_all_vanish_are_left_alone() {
-        let map = Tensor::full(0.5f32, (1, 1, SIDE, SIDE), &Device::Cpu).unwrap();
-        let flat = [Prediction {
-            embedding: map.clone(),
-            heads: vec![map],
-        }];
+        let flat = [square(SIDE, |_, _| 0.5)];
         let drift = |instances: Vec<Labels>| match area(&instances) {
             0. => f64::NAN,
             _ => -1.,

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use selfadapt_kernels::gaussian::{Edge, gaussian};
 use serde::{Deserialize, Serialize};
 
-use crate::diameter::median;
+use crate::diameter::{diameters, median};
 use crate::error::{Error, Result};
 use crate::foreground::Foreground;
 use crate::labels::Labels;
@@ -121,14 +121,9 @@ impl Outlines {
         decoder: &dyn InstanceDecoder,
     ) -> Result<Fit> {
         let (_, _, height, width) = crops.dims4()?;
-        let drawn = |fall: f64| -> Result<Vec<Labels>> {
-            let lowered = maps.iter().map(|maps| foreground.lowered(maps, fall));
-            lowered
-                .map(|maps| decoder.decode(&maps?, (height, width)))
-                .collect()
-        };
+        let drawn = |fall| foreground.drawn(maps, fall, (height, width), decoder);
         let first = drawn(0.)?;
-        let diameter = diameter(&first);
+        let diameter = median(&mut first.iter().flat_map(diameters).collect::<Vec<_>>());
         if diameter.is_nan() {
             return Ok(Fit::default());
         }
@@ -166,15 +161,6 @@ impl Outlines {
             _ => 0.,
         }
     }
-}
-
-/// The median diameter of all objects, in pixels; NaN of none.
-fn diameter(instances: &[Labels]) -> f64 {
-    let areas = instances.iter().flat_map(Labels::areas);
-    let mut diameters: Vec<f64> = areas
-        .map(|area| (area as f64 * 4. / std::f64::consts::PI).sqrt())
-        .collect();
-    median(&mut diameters)
 }
 
 /// How much an image `[C, H, W]` changes at each pixel: the norm of the gradient over channels and axes, smoothed by `sigma`.
@@ -283,54 +269,25 @@ fn heirs(first: &Labels, now: &Labels) -> Vec<Option<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::foreground::fixtures::{Above, FOREGROUND, square};
     use candle_core::Device;
 
-    const FOREGROUND: Foreground = Foreground {
-        head: 0,
-        bias: "bias",
-        index: 0,
-    };
     const SIDE: usize = 64;
 
-    /// One object: all pixels whose logit is above 0, those of the left half and those of the right.
-    struct Above;
-
-    impl InstanceDecoder for Above {
-        fn decode(&self, maps: &Prediction, (height, width): (usize, usize)) -> Result<Labels> {
-            let logits = maps.heads[0].flatten_all()?.to_vec1::<f32>()?;
-            let half = |i: usize| 1 + u32::from(i % width >= width / 2);
-            let pixels = logits.iter().enumerate();
-            let pixels = pixels.map(|(i, &z)| if z > 0. { half(i) } else { 0 });
-            Labels::from_rows(height, width, pixels.collect())
-        }
-    }
-
-    fn distance(i: usize, middle: f64) -> f64 {
-        let (y, x) = ((i / SIDE) as f64, (i % SIDE) as f64);
-        (y - 32.).hypot(x - middle)
+    fn distance(y: usize, x: usize, middle: f64) -> f64 {
+        (y as f64 - 32.).hypot(x as f64 - middle)
     }
 
     /// A bright disc in a crop `[1, 1, SIDE, SIDE]`.
     fn disc(radius: f64) -> Tensor {
-        let pixels: Vec<f32> = (0..SIDE * SIDE)
-            .map(|i| f32::from(distance(i, 16.) < radius))
-            .collect();
-        Tensor::from_vec(pixels, (1, 1, SIDE, SIDE), &Device::Cpu).unwrap()
+        let bright = square(SIDE, |y, x| f64::from(distance(y, x, 16.) < radius));
+        bright.embedding
     }
 
     /// Cones of logits: above 0 within `radius` of the disc's middle, and, of a height of `faint`, elsewhere.
     fn cones(radius: f64, faint: f64) -> Vec<Prediction> {
-        let logits: Vec<f32> = (0..SIDE * SIDE)
-            .map(|i| {
-                let (one, other) = (radius - distance(i, 16.), faint - distance(i, 48.));
-                (0.25 * one.max(other)) as f32
-            })
-            .collect();
-        let map = Tensor::from_vec(logits, (1, 1, SIDE, SIDE), &Device::Cpu).unwrap();
-        vec![Prediction {
-            embedding: map.clone(),
-            heads: vec![map],
-        }]
+        let cone = |y, x| (radius - distance(y, x, 16.)).max(faint - distance(y, x, 48.));
+        vec![square(SIDE, |y, x| 0.25 * cone(y, x))]
     }
 
     fn fit(disc_radius: f64, drawn: f64, faint: f64) -> Fit {

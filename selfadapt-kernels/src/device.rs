@@ -100,7 +100,11 @@ impl Device {
 
     /// Whether it is the CPU.
     pub fn is_cpu(&self) -> bool {
-        [CPU, CPU_BF16].contains(&self.name())
+        #[cfg(feature = "cuda")]
+        if self.gpu.is_some() {
+            return false;
+        }
+        true
     }
 
     /// `cpu`, `cpu:bf16`, or `cuda:N`.

@@ -163,14 +163,23 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let probe = config.probe(&source)?;
     let decoder = config.model.decoder_at(1.);
 
+    let before = match &resumed {
+        Some(_) => record::read(&folder.file("run.jsonl"))?,
+        None => Vec::new(),
+    };
     let untouched = AdaptLoop::new(config.model.as_ref(), &loaded.params, adapt)?;
     let seen = match &resumed {
-        Some(_) => outlines::recorded(&record::read(&folder.file("run.jsonl"))?),
+        Some(_) => outlines::recorded(&before),
         None => outlines::look(&config, watch.delivered(&untouched), &probe)?,
     };
-    let begin = outlines::fitted(watch.delivered(&untouched), &loaded.params, seen.as_ref())?;
-    let base = AdaptLoop::new(config.model.as_ref(), &begin, adapt)?;
-    let initial = probe.read(watch.delivered(&base), decoder.as_ref(), adapt.batch)?;
+    let fitted = outlines::fitted(watch.delivered(&untouched), &loaded.params, seen.as_ref())?;
+    let begin = fitted.as_ref().unwrap_or(&loaded.params);
+    let tighter = match &fitted {
+        Some(begin) => Some(AdaptLoop::new(config.model.as_ref(), begin, adapt)?),
+        None => None,
+    };
+    let first = watch.delivered(tighter.as_ref().unwrap_or(&untouched));
+    let initial = probe.read(first, decoder.as_ref(), adapt.batch)?;
     let mut notes = left_out.clone();
     notes.extend(verdict::doubts(&initial));
     let bench = Workbench {
@@ -207,10 +216,10 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     };
     let start = match &resumed {
         Some((state, _)) => {
-            drop((untouched, base));
-            let mode = choose::recorded(&record::read(&path)?, &config.choice.modes);
+            drop((untouched, tighter));
+            let mode = choose::recorded(&before, &config.choice.modes);
             let settings = mode.map_or(*adapt, |mode| mode.settings(adapt));
-            let mut adapting = AdaptLoop::new(config.model.as_ref(), &begin, &settings)?;
+            let mut adapting = AdaptLoop::new(config.model.as_ref(), begin, &settings)?;
             adapting.restore(state)?;
             let told = format!("going on after step {}", state.step());
             observer.progress.say(&told);
@@ -218,13 +227,13 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         }
         None => {
             observer.looked(&watch.compare(0, &initial, &initial), &untouched)?;
-            drop(untouched);
+            let base = tighter.unwrap_or(untouched);
             outlines::tell(seen, &mut observer, &mut notes)?;
             if config.choice.modes.is_empty() {
                 Start::Go(Box::new(base))
             } else {
                 drop(base);
-                choose::choose(&config, &begin, &bench, &mut observer, &mut notes)?
+                choose::choose(&config, begin, &bench, &mut observer, &mut notes)?
             }
         }
     };

@@ -57,7 +57,8 @@ pub fn recorded(lines: &[Line]) -> Option<OutlinesLine> {
     })
 }
 
-/// The weights that a run begins with: a copy of the pretrained ones, its outlines fitted where that is asked for.
+/// The weights that a run begins with in place of the pretrained ones: a copy whose outlines are fitted, where that is asked
+/// for and moves them.
 ///
 /// # Errors
 /// If the foreground's bias is not among them.
@@ -65,15 +66,14 @@ pub fn fitted(
     untouched: &Network,
     pretrained: &ParamSet,
     seen: Option<&OutlinesLine>,
-) -> Result<ParamSet> {
+) -> Result<Option<ParamSet>> {
+    let moved = seen.filter(|seen| seen.applied && seen.fit.fall > 0.);
+    let (Some(foreground), Some(seen)) = (untouched.model.foreground(), moved) else {
+        return Ok(None);
+    };
     let begin = pretrained.fork()?;
-    if let (Some(foreground), Some(seen)) = (untouched.model.foreground(), seen)
-        && seen.applied
-        && seen.fit.fall > 0.
-    {
-        foreground.lower(&begin, seen.fit.fall)?;
-    }
-    Ok(begin)
+    foreground.lower(&begin, seen.fit.fall)?;
+    Ok(Some(begin))
 }
 
 /// Records what was seen and says what a person should know of it.

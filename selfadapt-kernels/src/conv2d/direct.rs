@@ -33,16 +33,11 @@ pub(crate) fn run(
     output: SharedOutput,
     level: Level,
 ) -> ChannelSums {
-    if target.len() == 0 {
-        return ChannelSums::gather(Vec::new(), 1, target);
-    }
     let groups = plan.groups(target.height);
     let width = plan.reach(plan.groups(target.width));
     let row_values = width * source.channels.max(1) * plan.in_stride;
-    let rows = strip_rows(target.batch, groups, STRIP / row_values.max(1));
-    let strips = groups.div_ceil(rows);
-    let tasks = (0..target.batch * strips).into_par_iter().map(|task| {
-        let first = task % strips * rows;
+    let most = STRIP / row_values.max(1);
+    in_strips(target, groups, most, |image, groups| {
         let strip = Strip {
             plan,
             source,
@@ -50,10 +45,29 @@ pub(crate) fn run(
             input,
             epilogue,
             output,
-            image: task / strips,
-            groups: first..(first + rows).min(groups),
+            image,
+            groups,
         };
         dispatch(level, strip)
+    })
+}
+
+/// Has `strip` compute every image's `groups` of rows of the target, at most `most` at a time, each call a task of its own;
+/// adds up the sums that it returns.
+pub(crate) fn in_strips(
+    target: Planes,
+    groups: usize,
+    most: usize,
+    strip: impl Fn(usize, Range<usize>) -> Vec<f32> + Sync,
+) -> ChannelSums {
+    if target.len() == 0 {
+        return ChannelSums::gather(Vec::new(), 1, target);
+    }
+    let rows = strip_rows(target.batch, groups, most);
+    let strips = groups.div_ceil(rows);
+    let tasks = (0..target.batch * strips).into_par_iter().map(|task| {
+        let first = task % strips * rows;
+        strip(task / strips, first..(first + rows).min(groups))
     });
     ChannelSums::gather(tasks.collect(), strips, target)
 }
@@ -115,24 +129,22 @@ impl Kernel for Strip<'_> {
                 }
                 let y = group * out_stride;
                 for dy in 0..out_stride.min(target.height - y) {
-                    for lane in (0..block.width).step_by(S::F32_LANES) {
-                        let row = RowOfChannels {
-                            planes: target,
-                            image: self.image,
-                            channel: block.start + lane,
-                            y: y + dy,
-                        };
-                        let store = StoreRow {
-                            from: &rows[dy * out_width * block.width + lane..],
-                            pitch: block.width,
-                            row,
-                            epilogue: self.epilogue,
-                            to: self.output,
-                            sums: &mut sums,
-                        };
-                        // SAFETY: a row group of an image belongs to one task, so this row to no other.
-                        unsafe { store.run(simd) };
-                    }
+                    let row = RowOfChannels {
+                        planes: target,
+                        image: self.image,
+                        channel: block.start,
+                        y: y + dy,
+                    };
+                    let store = StoreRow {
+                        from: &rows[dy * out_width * block.width..],
+                        pitch: block.width,
+                        row,
+                        epilogue: self.epilogue,
+                        to: self.output,
+                        sums: &mut sums,
+                    };
+                    // SAFETY: a row group of an image belongs to one task, so this row to no other.
+                    unsafe { store.run_block(simd) };
                 }
             }
         }

@@ -24,6 +24,28 @@ impl StoreRow<'_> {
     pub unsafe fn run<S: Vector>(self, simd: S) {
         simd.enter(StoreOwnRow(self));
     }
+
+    /// As [`StoreRow::run`], for all of the `pitch` channels that lie side by side, as far as there are so many.
+    ///
+    /// # Safety
+    /// No other task may write this row of these channels meanwhile.
+    #[inline(always)]
+    pub unsafe fn run_block<S: Vector>(self, simd: S) {
+        let channels = self.row.channels(self.pitch);
+        for lane in (0..channels).step_by(S::F32_LANES) {
+            let vector = StoreRow {
+                from: &self.from[lane..],
+                row: RowOfChannels {
+                    channel: self.row.channel + lane,
+                    ..self.row
+                },
+                sums: &mut *self.sums,
+                ..self
+            };
+            // SAFETY: as the caller vouches for.
+            unsafe { vector.run(simd) };
+        }
+    }
 }
 
 /// A [`StoreRow`] whose row no other task writes.

@@ -9,9 +9,7 @@ mod tiles;
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::direct::{Region, pack_region, strip_rows};
+use super::direct::{Region, in_strips, pack_region};
 use super::epilogue::{ChannelSums, Epilogue};
 use super::geometry::{Geometry, Planes};
 use super::operand::Input;
@@ -21,8 +19,9 @@ use super::rows::RowOfChannels;
 use super::store::StoreRow;
 use crate::scratch;
 use crate::simd_vector::{Kernel, Level, Vector, dispatch};
-pub(crate) use filters::{Filters, round};
-pub use tiles::available;
+pub(crate) use filters::Filters;
+use filters::round;
+pub(crate) use tiles::available;
 use tiles::{Kind, TileProduct};
 
 /// Factors that one tile instruction sums over.
@@ -52,15 +51,10 @@ pub(crate) fn run(
     output: SharedOutput,
     level: Level,
 ) -> ChannelSums {
-    if target.len() == 0 {
-        return ChannelSums::gather(Vec::new(), 1, target);
-    }
     let row_values = filters.reach(target.width) * source.channels;
-    let rows = strip_rows(target.batch, target.height, STRIP / row_values.max(1));
-    let strips = target.height.div_ceil(rows);
     let kind = Kind::at(level);
-    let tasks = (0..target.batch * strips).into_par_iter().map(|task| {
-        let first = task % strips * rows;
+    let most = STRIP / row_values.max(1);
+    in_strips(target, target.height, most, |image, rows| {
         let strip = Strip {
             filters,
             source,
@@ -69,12 +63,11 @@ pub(crate) fn run(
             epilogue,
             output,
             kind,
-            image: task / strips,
-            rows: first..(first + rows).min(target.height),
+            image,
+            rows,
         };
         dispatch(level, strip)
-    });
-    ChannelSums::gather(tasks.collect(), strips, target)
+    })
 }
 
 /// The target rows of one image that one task computes.
@@ -139,27 +132,22 @@ impl Kernel for Strip<'_> {
                         out_row: block.width,
                     });
                 }
-                for lane in (0..block.width).step_by(S::F32_LANES) {
-                    if block.start + lane >= target.channels {
-                        break;
-                    }
-                    let row = RowOfChannels {
-                        planes: target,
-                        image: self.image,
-                        channel: block.start + lane,
-                        y,
-                    };
-                    let store = StoreRow {
-                        from: &rows[lane..],
-                        pitch: block.width,
-                        row,
-                        epilogue: self.epilogue,
-                        to: self.output,
-                        sums: &mut sums,
-                    };
-                    // SAFETY: a row of an image belongs to one task, so this row to no other.
-                    unsafe { store.run(simd) };
-                }
+                let row = RowOfChannels {
+                    planes: target,
+                    image: self.image,
+                    channel: block.start,
+                    y,
+                };
+                let store = StoreRow {
+                    from: &rows,
+                    pitch: block.width,
+                    row,
+                    epilogue: self.epilogue,
+                    to: self.output,
+                    sums: &mut sums,
+                };
+                // SAFETY: a row of an image belongs to one task, so this row to no other.
+                unsafe { store.run_block(simd) };
             }
         }
         sums

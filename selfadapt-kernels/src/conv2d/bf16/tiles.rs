@@ -1,12 +1,13 @@
 //! Products of tiles: Intel AMX where the processor has it, plain loops of the same order elsewhere (for tests).
 
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use super::{DEPTH, SIDE};
 use crate::simd_vector::Level;
 
 /// Whether this processor has tiles of bf16 and the system lets this process use them.
-pub fn available() -> bool {
+pub(crate) fn available() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(amx::permitted)
 }
@@ -32,12 +33,12 @@ impl Kind {
         if self == Self::Amx {
             amx::configure();
         }
-        Tiles(self)
+        Tiles(self, PhantomData)
     }
 }
 
-/// Tiles of this thread, ready for use; not to be sent elsewhere.
-pub(super) struct Tiles(Kind);
+/// Tiles of this thread, ready for use. The pointer keeps them from being sent to another, whose tiles are others.
+pub(super) struct Tiles(Kind, PhantomData<*const ()>);
 
 /// `out[r] = sum over s and k of a[r * a_row + s * a_segment + k] * b[s * depth + k]` for one or two tiles of pixels by one or
 /// two tiles of target channels.
