@@ -1,4 +1,4 @@
-//! `selfadapt adapt` and outlines that are too wide: told by default, fitted when asked for, and never part of a model that is kept.
+//! `selfadapt adapt` and outlines that are too wide: told by default, fitted when asked for.
 
 use std::path::Path;
 
@@ -7,71 +7,73 @@ use serde_json::Value;
 use crate::cli_adapt::{adapt, delivered, folder};
 use crate::{assets, told};
 
-/// The line of a run's record that says how outlines lie.
-fn outlines(run: &Path) -> Value {
+/// The lines of one kind of a run's record.
+fn lines(run: &Path, kind: &str) -> Vec<Value> {
     let record = std::fs::read_to_string(run.join("run.jsonl")).unwrap();
-    let mut lines = record
+    let lines = record
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.find(|line| line["kind"] == "outlines").unwrap()
+    lines.filter(|line| line["kind"] == kind).collect()
 }
 
 #[test]
 fn outlines_are_fitted_when_asked_for_and_a_run_goes_on_with_them() {
     let Some(folder) = folder() else { return };
     let path = |name: &str| folder.path().join(name);
-    let small = std::fs::read_to_string(path("small.toml")).unwrap();
-    // So few cells are seen here that one may be lost.
-    let with = |apply: bool| format!("{small}\n[outlines]\napply = {apply}\nlost = 0.5\n");
     let run = |arguments: &[&str]| {
         let said = told(folder.path(), arguments);
         assert!(said.starts_with("exit code 0"), "{said}");
         said
     };
     let fixed = ["--mode", "frozen"];
-    std::fs::write(path("small.toml"), with(false)).unwrap();
-    run(&adapt("plain", &fixed));
-    std::fs::write(path("small.toml"), with(true)).unwrap();
-    let said = run(&adapt("fitted", &fixed));
+    let fit = [&fixed[..], &["--fit-outlines"]].concat();
+    let said = run(&adapt("plain", &fixed));
+    assert!(!said.contains("the run learns from outlines"), "{said}");
+    let said = run(&adapt("fitted", &fit));
     assert!(
-        said.contains("note: the run began with outlines drawn tighter"),
+        said.contains("note: the run learns from outlines"),
         "{said}"
     );
 
-    let (plain, fitted) = (outlines(&path("plain")), outlines(&path("fitted")));
-    assert_eq!(plain["applied"], false);
-    assert_eq!(fitted["applied"], true);
+    let seen = |run: &str| lines(&path(run), "outlines").remove(0);
+    let (plain, fitted) = (seen("plain"), seen("fitted"));
     assert_eq!(
-        plain["levels"], fitted["levels"],
+        (&plain["fitted"], &fitted["fitted"]),
+        (&false.into(), &true.into())
+    );
+    assert_eq!(
+        plain["cells"], fitted["cells"],
         "both looked at the untouched model"
     );
-    let fall = fitted["fall"].as_f64().unwrap();
-    assert!(fall > 0. && plain["fall"] == fitted["fall"], "{fitted}");
+    assert!(fitted["wide"].as_u64().unwrap() > 0, "{fitted}");
+    assert!(delivered(&path("plain")) != delivered(&path("fitted")));
 
-    // Step 0 is the pretrained model, whatever the run began with; the delivered one has the lower bias.
-    let snapshot = |run: &str| std::fs::read(path(run).join("snapshots/step-000000.safetensors"));
-    assert!(snapshot("plain").unwrap() == snapshot("fitted").unwrap());
-    let bias = |run: &str| {
-        let file = path(run).join("delivered.safetensors");
-        let weights = candle_core::safetensors::load(file, &candle_core::Device::Cpu).unwrap();
-        f64::from(weights["output.2.bias"].to_vec1::<f32>().unwrap()[2])
+    // What may stop such a run is another criterion.
+    let config = std::fs::read_to_string(path("fitted/config.toml")).unwrap();
+    let config: toml::Table = config.parse().unwrap();
+    let criteria = config["watch"]["criteria"].as_array().unwrap();
+    let threshold = |name: &str| {
+        let named = |criterion: &&toml::Value| criterion["criterion"].as_str() == Some(name);
+        criteria
+            .iter()
+            .find(named)
+            .unwrap()
+            .get("threshold")
+            .cloned()
     };
-    let lower = bias("plain") - bias("fitted");
-    assert!((lower - fall).abs() < 0.05, "{lower} in place of {fall}");
+    assert_eq!(threshold("shrinkage"), None);
+    assert_eq!(threshold("dullness"), Some(0.0.into()));
 
-    run(&adapt(
-        "broken",
-        &[&fixed[..], &["--budget", "0s"]].concat(),
-    ));
+    run(&adapt("broken", &[&fit[..], &["--budget", "0s"]].concat()));
     run(&["adapt", "--threads", "2", "--resume", "broken"]);
     assert!(
         delivered(&path("broken")) == delivered(&path("fitted")),
-        "the resumed run forgot its outlines"
+        "the resumed run forgot to fit outlines"
     );
 }
 
 #[test]
-fn models_without_such_a_number_are_refused_only_when_asked() {
+fn models_without_such_a_map_are_refused_only_when_asked() {
     let (Some(folder), Some(assets)) = (folder(), assets::dir()) else {
         return;
     };
@@ -90,13 +92,14 @@ fn models_without_such_a_number_are_refused_only_when_asked() {
         said.starts_with("exit code 2") && said.contains("leave --fit-outlines away"),
         "{said}"
     );
-    std::fs::write(folder.path().join("odd.toml"), "[outlines]\nlost = 2\n").unwrap();
+    let odd = "[adapt.outlines]\nbeyond = 2\n";
+    std::fs::write(folder.path().join("odd.toml"), odd).unwrap();
     let odd = [
         "adapt", "--model", "cyto.pt", "--out", "odd", "--config", "odd.toml", "images",
     ];
     let said = told(folder.path(), &odd);
     assert!(
-        said.contains("outlines.lost: expected 0 to 1, found 2"),
+        said.contains("adapt.outlines.beyond: expected 0 to 1, found 2"),
         "{said}"
     );
 }

@@ -144,7 +144,7 @@ fn the_papers_tables_and_figures_come_out_of_drawn_datasets() {
     let curves = svg
         .lines()
         .filter(|line| line.contains("stroke-dasharray=\"5 3\""));
-    assert_eq!(curves.count(), 2 * 11);
+    assert_eq!(curves.count(), 2 * 12);
     done(task(here, "figure3", "--out out --seeds 1 --only livecell").output());
     let svg = read(here, "out/results/figure3-livecell.svg");
     assert_eq!(

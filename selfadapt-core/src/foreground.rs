@@ -38,15 +38,23 @@ impl Foreground {
 
     /// Maps as they would be with the bias lowered by `fall`.
     fn lowered(&self, maps: &Prediction, fall: f64) -> Result<Prediction> {
+        let fallen = (self.logits(maps)? - fall)?;
         let mut maps = maps.clone();
-        let head = maps.heads.get_mut(self.head).ok_or_else(|| {
+        maps.heads[self.head] = fallen;
+        Ok(maps)
+    }
+
+    /// The map of logits.
+    ///
+    /// # Errors
+    /// If the maps have no such head.
+    pub(crate) fn logits<'a>(&self, maps: &'a Prediction) -> Result<&'a Tensor> {
+        maps.heads.get(self.head).ok_or_else(|| {
             Error::Setting(format!(
                 "the model names head {} as its foreground and has no such head",
                 self.head
             ))
-        })?;
-        *head = (&*head - fall)?;
-        Ok(maps)
+        })
     }
 
     /// Lowers the bias in a set of weights by `fall`.

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::maps::Prediction;
 use crate::model::{InstanceDecoder, Mode};
 use crate::network::Network;
+use crate::outlines;
 use crate::perturb::Perturb;
 use crate::source::ImageSource;
 use crate::stop::Reading;
@@ -23,6 +24,8 @@ pub struct Probe {
     crops: Tensor,
     /// The same crops, degraded once and for all.
     degraded: Tensor,
+    /// How much each crop changes at each pixel.
+    edges: Vec<Vec<f32>>,
     places: Vec<Place>,
 }
 
@@ -43,7 +46,11 @@ impl Probe {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let (crops, places) = validation::choose(source, side, count, &mut rng)?;
         let degraded = degradation.apply(&crops, &mut rng)?;
+        let edges = (0..places.len())
+            .map(|index| outlines::edges(&crops.get(index)?))
+            .collect::<Result<_>>()?;
         Ok(Self {
+            edges,
             crops: crops.to_device(device)?,
             degraded: degraded.to_device(device)?,
             places,
@@ -111,6 +118,8 @@ impl Probe {
                 let labels = decode(&plain)?;
                 let contradiction = decoder.inconsistency(&plain, &labels)?;
                 reading.inconsistency.push(contradiction);
+                let edges = &self.edges[start + index];
+                reading.sharpness.push(outlines::sharpness(edges, &labels));
                 reading.instances.push(labels);
                 reading.turned.push(decode(&turned)?);
                 reading.degraded.push(decode(&alone(&degraded, index)?)?);

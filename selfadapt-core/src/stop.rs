@@ -23,6 +23,9 @@ pub struct Reading {
     /// How badly each image's maps fit the instances decoded from them (for Cellpose: the mean flow
     /// error over instances); NaN where the model offers no such check or found no instance.
     pub inconsistency: Vec<f64>,
+    /// How much the image changes along each instance's outline against background, in the order of the labels; NaN where it has
+    /// no such outline.
+    pub sharpness: Vec<Vec<f64>>,
 }
 
 /// A number that says how far the current model has moved, as a pure function of two readings.
@@ -36,6 +39,12 @@ pub trait StopCriterion: std::fmt::Debug + Send + Sync {
 
     /// The drift beyond which adaptation stops; `None` if it is only recorded.
     fn threshold(&self) -> Option<f64>;
+
+    /// Whether a drift beyond the threshold is no harm for all that: something else in the readings speaks for it.
+    fn excused(&self, initial: &Reading, now: &Reading) -> bool {
+        let _ = (initial, now);
+        false
+    }
 }
 
 /// What a set of criteria says of one reading.
@@ -76,7 +85,8 @@ pub fn judge(criteria: &[Box<dyn StopCriterion>], initial: &Reading, now: &Readi
         if let Some(threshold) = criterion.threshold() {
             let drift = criterion.drift(initial, now);
             let verdict = Verdict::of(criterion.name(), drift, threshold);
-            if verdict != Verdict::Continue {
+            if verdict != Verdict::Continue && (drift.is_nan() || !criterion.excused(initial, now))
+            {
                 return verdict;
             }
         }

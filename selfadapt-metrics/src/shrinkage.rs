@@ -3,15 +3,17 @@
 use selfadapt_core::stop::{Reading, StopCriterion};
 use serde::{Deserialize, Serialize};
 
-use crate::matching::{Criterion, Overlaps};
+use crate::dullness::sharper;
+use crate::kept::kept;
 use crate::median::median;
 
 /// The median, over the pairs of instances that both models find, of the logarithm of the ratio of their areas, initially
 /// to now: above 0 where cells are drawn smaller, below 0 where larger.
 ///
 /// Labels that are means over views wear objects away, a little more with each step that learns from them. Unlike the
-/// size of all instances this does not move where cells of another size are found anew. 0 where the untouched model found
-/// none; NaN where it did and none of them is found again, or the two readings are not of the same images.
+/// size of all instances this does not move where cells of another size are found anew. What brings outlines closer to the
+/// image's edges is no wear: where the image has come to change more along them ([`sharper`]), a crossing is
+/// excused, up to three times the threshold: the sharpest edge of a whole cell may be that of its nucleus. 0 where the untouched model found none; NaN where it did and none of them is found again, or the two readings are not of the same images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shrinkage {
@@ -30,6 +32,9 @@ impl Default for Shrinkage {
     }
 }
 
+/// What sharper outlines excuse, in thresholds.
+const EXCUSED: f64 = 3.;
+
 #[typetag::serde(name = "shrinkage")]
 impl StopCriterion for Shrinkage {
     fn name(&self) -> &'static str {
@@ -37,26 +42,29 @@ impl StopCriterion for Shrinkage {
     }
 
     fn drift(&self, initial: &Reading, now: &Reading) -> f64 {
-        let Some(series) = Overlaps::of_series(&initial.instances, &now.instances) else {
+        let Some((cells, first)) = kept(initial, now, self.iou) else {
             return f64::NAN;
         };
-        let (mut ratios, mut found) = (Vec::new(), 0);
-        for overlaps in series {
-            found += overlaps.truths();
-            for pair in overlaps.matched(Criterion::Iou, self.iou) {
-                let (before, after) = overlaps.areas(&pair.overlap);
-                ratios.push((before as f64 / after as f64).ln());
-            }
-        }
-        match median(ratios) {
+        let ratios = cells.iter().map(|cell| {
+            let (before, after) = cell.areas;
+            (before as f64 / after as f64).ln()
+        });
+        match median(ratios.collect()) {
             Some(ratio) => ratio,
-            None if found == 0 => 0.0,
+            None if first == 0 => 0.0,
             None => f64::NAN,
         }
     }
 
     fn threshold(&self) -> Option<f64> {
         self.threshold
+    }
+
+    fn excused(&self, initial: &Reading, now: &Reading) -> bool {
+        let most = self
+            .threshold
+            .map_or(f64::INFINITY, |threshold| EXCUSED * threshold);
+        self.drift(initial, now) <= most && sharper(initial, now)
     }
 }
 
@@ -82,6 +90,24 @@ mod tests {
         assert!((criterion.drift(&smaller, &initial) + drift).abs() < 1e-12);
         let anew = reading(&[1, 1, 1, 0, 2, 2, 2, 0, 3, 0]);
         assert_eq!(criterion.drift(&initial, &anew), 0.0);
+    }
+
+    #[test]
+    fn sharper_outlines_excuse_it_up_to_a_point() {
+        let with = |pixels: &[u32], sharpness: f64| Reading {
+            sharpness: vec![vec![sharpness]],
+            ..reading(pixels)
+        };
+        let criterion = Shrinkage {
+            threshold: Some(0.1),
+            ..Shrinkage::default()
+        };
+        let initial = with(&[1, 1, 1, 1, 1, 0], 1.);
+        // ln(5/4) is below three tenths, ln(5/3) above.
+        assert!(criterion.excused(&initial, &with(&[1, 1, 1, 1, 0, 0], 1.2)));
+        assert!(!criterion.excused(&initial, &with(&[1, 1, 1, 1, 0, 0], 1.)));
+        assert!(!criterion.excused(&initial, &with(&[1, 1, 1, 0, 0, 0], 1.2)));
+        assert!(!criterion.excused(&reading(&[1, 1]), &reading(&[1, 0])));
     }
 
     #[test]

@@ -123,7 +123,7 @@ pub struct Args {
     /// No strong augmentation (the paper's ablation)
     #[arg(long)]
     pub no_strong: bool,
-    /// Begin with outlines drawn tighter, to where the images change most: for models that draw all cells too wide
+    /// Learn from outlines drawn tighter, to where the images change most: for models that draw cells too wide
     #[arg(long)]
     pub fit_outlines: bool,
     /// Any other setting of the model, as `selfadapt models info` lists them
@@ -172,14 +172,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         Some(_) => outlines::recorded(&before),
         None => outlines::look(&config, watch.delivered(&untouched), &probe)?,
     };
-    let fitted = outlines::fitted(watch.delivered(&untouched), &loaded.params, seen.as_ref())?;
-    let begin = fitted.as_ref().unwrap_or(&loaded.params);
-    let tighter = match &fitted {
-        Some(begin) => Some(AdaptLoop::new(config.model.as_ref(), begin, adapt)?),
-        None => None,
-    };
-    let first = watch.delivered(tighter.as_ref().unwrap_or(&untouched));
-    let initial = probe.read(first, decoder.as_ref(), adapt.batch)?;
+    let initial = probe.read(watch.delivered(&untouched), decoder.as_ref(), adapt.batch)?;
     let mut notes = left_out.clone();
     notes.extend(verdict::doubts(&initial));
     let bench = Workbench {
@@ -216,10 +209,10 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     };
     let start = match &resumed {
         Some((state, _)) => {
-            drop((untouched, tighter));
+            drop(untouched);
             let mode = choose::recorded(&before, &config.choice.modes);
             let settings = mode.map_or(*adapt, |mode| mode.settings(adapt));
-            let mut adapting = AdaptLoop::new(config.model.as_ref(), begin, &settings)?;
+            let mut adapting = AdaptLoop::new(config.model.as_ref(), &loaded.params, &settings)?;
             adapting.restore(state)?;
             let told = format!("going on after step {}", state.step());
             observer.progress.say(&told);
@@ -227,13 +220,12 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
         }
         None => {
             observer.looked(&watch.compare(0, &initial, &initial), &untouched)?;
-            let base = tighter.unwrap_or(untouched);
             outlines::tell(seen, &mut observer, &mut notes)?;
             if config.choice.modes.is_empty() {
-                Start::Go(Box::new(base))
+                Start::Go(Box::new(untouched))
             } else {
-                drop(base);
-                choose::choose(&config, begin, &bench, &mut observer, &mut notes)?
+                drop(untouched);
+                choose::choose(&config, &loaded.params, &bench, &mut observer, &mut notes)?
             }
         }
     };

@@ -44,9 +44,9 @@ pub enum Line {
 /// How outlines lay, as recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutlinesLine {
-    /// Whether the run began with fitted ones.
-    pub applied: bool,
-    /// What was seen, and what would fit.
+    /// Whether the run learns from fitted ones.
+    pub fitted: bool,
+    /// What was seen.
     #[serde(flatten)]
     pub fit: Fit,
 }

@@ -16,7 +16,6 @@ use crate::device::DeviceChoice;
 const TABLES: [(&str, &str, &str); 12] = [
     ("", "selfadapt-cli/src/adapt/settings.rs", "RunConfig"),
     ("axes", "selfadapt-core/src/io/axes.rs", "Axes"),
-    ("outlines", "selfadapt-core/src/outlines.rs", "Outlines"),
     ("adapt", "selfadapt-core/src/adapt/config.rs", "AdaptConfig"),
     (
         "adapt.objective",
@@ -30,6 +29,11 @@ const TABLES: [(&str, &str, &str); 12] = [
         "Selection",
     ),
     ("adapt.perturb", "selfadapt-core/src/perturb.rs", "Perturb"),
+    (
+        "adapt.outlines",
+        "selfadapt-core/src/outlines/mod.rs",
+        "Outlines",
+    ),
     ("choice", "selfadapt-core/src/choice.rs", "Choice"),
     ("choice.modes", "selfadapt-core/src/choice.rs", "Mode"),
     ("watch", "selfadapt-core/src/run.rs", "Watch"),
@@ -66,10 +70,9 @@ fn preset(preset: Preset) -> toml::Table {
         cache_mib: 512,
         device: DeviceChoice::Auto,
         axes: Axes::default(),
-        outlines: preset.outlines(),
         adapt: preset.adapt(),
         choice: preset.choice(),
-        watch: preset.watch(),
+        watch: preset.watch(false),
         model: Box::new(CellposeConfig::default()),
     };
     toml::Table::try_from(config).unwrap()

@@ -161,6 +161,10 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
         })?,
     };
     let loaded = format::open(&weights).map_err(Failure::model)?;
+    let of_adapt = over.as_ref().and_then(|over| over.get("adapt"));
+    let of_outlines = of_adapt.and_then(|adapt| adapt.get("outlines"));
+    let fits = args.fit_outlines
+        || of_outlines.and_then(|outlines| outlines.get("fit")?.as_bool()) == Some(true);
     let mut config = RunConfig {
         weights: weights.clone(),
         inputs: args.inputs.clone(),
@@ -169,15 +173,13 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
         cache_mib: 512,
         device: DeviceChoice::Auto,
         axes: Axes::default(),
-        outlines: args.preset.outlines(),
         adapt: args.preset.adapt(),
         choice: suited(args.preset.choice(), loaded.config.as_ref()),
-        watch: args.preset.watch(),
+        watch: args.preset.watch(fits),
         model: loaded.config.boxed(),
     };
     config.adapt.perturb = loaded.config.perturb();
     config.adapt.learning_rate = loaded.config.learning_rate(config.adapt.learning_rate);
-    let of_adapt = over.as_ref().and_then(|over| over.get("adapt"));
     let says_crop = of_adapt.is_some_and(|adapt| adapt.get("crop").is_some());
     if let (Some(path), Some(over)) = (&args.config, over) {
         config = config.overlaid(over).map_err(|e| Error::read(path, e))?;
@@ -203,7 +205,6 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
         config.adapt.crop = crop::side(config.model.as_ref(), scale, &images, &config.axes);
     }
     config.adapt.check(config.model.as_ref())?;
-    config.outlines.check()?;
     Ok((config, loaded))
 }
 
@@ -250,6 +251,16 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
     }
     adapt.gate.enabled &= !args.no_filter;
     adapt.perturb.enabled &= !args.no_strong;
+    if args.fit_outlines {
+        let most = adapt.outlines.most;
+        adapt.outlines.fit = true;
+        // A preset that does not look at outlines has them fitted all the same.
+        adapt.outlines.most = if most > 0. {
+            most
+        } else {
+            Outlines::default().most
+        };
+    }
     if args.no_tta {
         adapt.views = 1;
     }
@@ -257,12 +268,6 @@ fn apply(args: &Args, config: &mut RunConfig) -> Result<(), Failure> {
         adapt.objective.l2sp = L2sp::Off;
     }
     config.watch.stop &= !args.no_stop;
-    if args.fit_outlines {
-        config.outlines = Outlines {
-            apply: true,
-            ..Outlines::default()
-        };
-    }
     if let Some(channels) = &args.channels {
         let change = ("channels".to_owned(), channels.clone());
         config.model = settings::with(config.model.as_ref(), &[change])?;

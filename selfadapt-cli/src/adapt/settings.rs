@@ -39,9 +39,6 @@ pub struct RunConfig {
     /// What to take from files of more than one plane: `channel_axis`, `plane`.
     #[serde(default)]
     pub axes: Axes,
-    /// Whether the pretrained model's outlines lie on the images' edges, before anything is learned.
-    #[serde(default = "Outlines::off")]
-    pub outlines: Outlines,
     /// Settings of the steps. Where modes are chosen from, theirs replace `batch_norm` and `learning_rate`.
     pub adapt: AdaptConfig,
     /// What is tried before the run.
@@ -81,6 +78,8 @@ impl Preset {
                 },
                 gate: GateConfig::paper(),
                 perturb: Perturb::default(),
+                // The paper knows no such thing.
+                outlines: Outlines::off(),
                 ..AdaptConfig::default()
             },
         }
@@ -106,17 +105,8 @@ impl Preset {
         }
     }
 
-    /// Where outlines lie at first.
-    pub fn outlines(self) -> Outlines {
-        match self {
-            Self::Quick => Outlines::default(),
-            // The paper knows no such thing.
-            Self::Paper => Outlines::off(),
-        }
-    }
-
-    /// Readings and stopping.
-    pub fn watch(self) -> Watch {
+    /// Readings and stopping; `fits` says whether outlines are fitted.
+    pub fn watch(self, fits: bool) -> Watch {
         Watch {
             every: match self {
                 Self::Quick => 5,
@@ -130,13 +120,14 @@ impl Preset {
                 // The paper knows no such thing.
                 Self::Paper => None,
             },
-            criteria: criteria(),
+            criteria: criteria(fits),
         }
     }
 }
 
-/// The criteria that may stop a run, and those that are only recorded.
-fn criteria() -> Vec<Box<dyn StopCriterion>> {
+/// The criteria that may stop a run, and those that are only recorded. Where outlines are fitted cells are meant to be drawn
+/// smaller: there the run stops once outlines lie on duller edges than at first.
+fn criteria(fits: bool) -> Vec<Box<dyn StopCriterion>> {
     vec![
         Box::new(selfadapt_metrics::false_negative_rate::FalseNegativeRate::default()),
         Box::new(selfadapt_metrics::embedding_distance::EmbeddingDistance::default()),
@@ -148,7 +139,11 @@ fn criteria() -> Vec<Box<dyn StopCriterion>> {
             ..Default::default()
         }),
         Box::new(selfadapt_metrics::shrinkage::Shrinkage {
-            threshold: Some(0.05),
+            threshold: (!fits).then_some(0.05),
+            ..Default::default()
+        }),
+        Box::new(selfadapt_metrics::dullness::Dullness {
+            threshold: fits.then_some(0.),
             ..Default::default()
         }),
         Box::new(selfadapt_metrics::mean_confidence::MeanConfidence::default()),

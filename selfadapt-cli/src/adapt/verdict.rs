@@ -70,6 +70,9 @@ pub fn spoken(criterion: &str) -> &str {
         "embedding-distance" => "the distance of the features from the first model's",
         "new-instances" => "the share of cells that the first model did not find",
         "shrinkage" => "the shrinking of the first model's cells (logarithm of the ratio of areas)",
+        "dullness" => {
+            "how much less the images change along the outlines of the first model's cells (logarithm of a ratio)"
+        }
         "inconsistency" => "the contradiction between the maps and the cells decoded from them",
         other => other,
     }

@@ -8,6 +8,7 @@ pub fn spoken(name: &str) -> String {
         "inconsistency" => "how badly the network's maps fit the cells cut from them",
         "new-instances" => "cells that your model did not find",
         "shrinkage" => "how much smaller the cells of your model are drawn",
+        "dullness" => "how much less the image changes along the outlines of known cells",
         "mean-confidence" => "change of the network's confidence",
         "view-variance" => "disagreement between flipped and turned views",
         "instability" => "cells that are lost when noise and blur are added",

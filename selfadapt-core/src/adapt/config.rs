@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::gate::GateConfig;
 use crate::model::ModelConfig;
 use crate::objective::Objective;
+use crate::outlines::Outlines;
 use crate::params::Stage;
 use crate::perturb::Perturb;
 use crate::schedule::Schedule;
@@ -100,6 +101,8 @@ pub struct AdaptConfig {
     pub selection: Selection,
     /// Strong augmentation.
     pub perturb: Perturb,
+    /// Whether outlines lie on the images' edges.
+    pub outlines: Outlines,
 }
 
 impl Default for AdaptConfig {
@@ -121,6 +124,7 @@ impl Default for AdaptConfig {
             gate: GateConfig::default(),
             selection: Selection::default(),
             perturb: Perturb::default(),
+            outlines: Outlines::default(),
         }
     }
 }
@@ -176,6 +180,7 @@ impl AdaptConfig {
             return wrong("warm_up", "0 to 1", self.warm_up);
         }
         self.selection.check()?;
+        self.outlines.check()?;
         self.perturb.check()
     }
 }

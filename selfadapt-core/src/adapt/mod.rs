@@ -21,6 +21,7 @@ use crate::maps::{Masks, PseudoLabel};
 use crate::model::{Mode, ModelConfig};
 use crate::network::Network;
 use crate::objective::LossParts;
+use crate::outlines::Fitting;
 use crate::params::{Lend, ParamSet};
 use crate::source::ImageSource;
 use crate::teacher::Teacher;
@@ -64,6 +65,8 @@ pub struct AdaptLoop {
     pub anchor: ParamSet,
     /// Names of the weights that learning moves.
     moving: BTreeSet<String>,
+    /// Where outlines are fitted to the images.
+    fitting: Option<Fitting>,
     gate: ConfidenceGate,
     optimizer: AdamW,
     rng: ChaCha8Rng,
@@ -94,6 +97,7 @@ impl AdaptLoop {
             return Err(Error::Setting("the model has no head to learn from".into()));
         }
         let gate = ConfidenceGate::new(config.gate, student.model.heads())?;
+        let fitting = Fitting::new(config.outlines, model, student.model.as_ref())?;
         let student_still = Network::new(model, student.params.clone(), Lend::Detached)?;
         let mut moving = BTreeSet::new();
         for (name, weight) in student.params.trainable() {
@@ -106,6 +110,7 @@ impl AdaptLoop {
             student_still,
             anchor: pretrained.fork()?,
             moving,
+            fitting,
             gate,
             optimizer: AdamW::default(),
             rng: ChaCha8Rng::seed_from_u64(config.seed),
@@ -148,8 +153,11 @@ impl AdaptLoop {
         let started = Instant::now();
         let rate = self.config.schedule().rate(self.step) * self.rate_factor;
 
-        let pseudo = self.teacher.label(images)?;
+        let mut pseudo = self.teacher.label(images)?;
         self.refuse_what_is_no_number(&pseudo)?;
+        if let Some(fitting) = &self.fitting {
+            pseudo = fitting.fit(images, pseudo)?;
+        }
         let masks = self.gate.admit(self.student.model.heads(), &pseudo)?;
         let masks = self.config.selection.choose(&pseudo, masks)?;
         let strong = self.config.perturb.apply(images, &mut self.rng)?;

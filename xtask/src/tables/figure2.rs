@@ -8,7 +8,7 @@ use super::numbers::markdown;
 use crate::experiment::record::{Reading, Record};
 
 /// The paper's panels first, in its order; what else a run records follows.
-const PANELS: [(&str, &str); 12] = [
+const PANELS: [(&str, &str); 13] = [
     ("mean-confidence", "(a) mean confidence"),
     ("view-variance", "(a) variance over views"),
     ("source-distance", "(b) distance to source embeddings"),
@@ -21,6 +21,7 @@ const PANELS: [(&str, &str); 12] = [
     ("instance-count", "number of instances"),
     ("instance-size", "size of instances"),
     ("shrinkage", "shrinkage of known instances"),
+    ("dullness", "dullness of edges under outlines"),
 ];
 
 const WIDTH: f64 = 300.;
