@@ -2,6 +2,8 @@
 
 use candle_core::Tensor;
 
+use crate::error::Result;
+
 /// A model's raw output for a batch.
 #[derive(Clone, Debug)]
 pub struct Prediction {
@@ -10,6 +12,21 @@ pub struct Prediction {
     pub heads: Vec<Tensor>,
     /// Bottleneck features, average-pooled over the image: `[B, D]`.
     pub embedding: Tensor,
+}
+
+impl Prediction {
+    /// What it says of one image of the batch, as a batch of its own.
+    ///
+    /// # Errors
+    /// If the batch has no image of that index.
+    pub fn alone(&self, index: usize) -> Result<Self> {
+        let one = |maps: &Tensor| maps.narrow(0, index, 1)?.contiguous();
+        let heads = self.heads.iter().map(one);
+        Ok(Self {
+            heads: heads.collect::<candle_core::Result<_>>()?,
+            embedding: one(&self.embedding)?,
+        })
+    }
 }
 
 /// The teacher's answer: mean and spread over the views, in the frame of the untransformed image.

@@ -86,7 +86,7 @@ impl Probe {
             let crops = self.crops.narrow(0, start, length)?;
             let all = network.model.forward(&crops, Mode::Eval)?;
             for index in 0..length {
-                maps.push(alone(&all, index)?);
+                maps.push(all.alone(index)?);
             }
         }
         Ok(maps)
@@ -112,8 +112,8 @@ impl Probe {
             let turned = undo(network, turned)?;
             let degraded = look(&self.degraded.narrow(0, start, length)?)?;
             for index in 0..length {
-                let plain = alone(&plain, index)?;
-                let turned = alone(&turned, index)?;
+                let plain = plain.alone(index)?;
+                let turned = turned.alone(index)?;
                 let decode = |maps: &Prediction| decoder.decode(maps, size);
                 let labels = decode(&plain)?;
                 let contradiction = decoder.inconsistency(&plain, &labels)?;
@@ -122,7 +122,7 @@ impl Probe {
                 reading.sharpness.push(outlines::sharpness(edges, &labels));
                 reading.instances.push(labels);
                 reading.turned.push(decode(&turned)?);
-                reading.degraded.push(decode(&alone(&degraded, index)?)?);
+                reading.degraded.push(decode(&degraded.alone(index)?)?);
                 let features = plain.embedding.flatten_all()?.to_vec1()?;
                 reading.embeddings.push(features);
                 reading.confidence.push(confidence(network, &plain)?);
@@ -149,16 +149,6 @@ fn undo(network: &Network, seen: Prediction) -> Result<Prediction> {
             .map(|(head, map)| OTHER_VIEW.inverse().on_head(head, map))
             .collect::<Result<_>>()?,
         embedding: seen.embedding,
-    })
-}
-
-/// One crop's part of a batch of predictions.
-fn alone(all: &Prediction, index: usize) -> Result<Prediction> {
-    let one = |maps: &Tensor| maps.narrow(0, index, 1)?.contiguous();
-    let heads = all.heads.iter().map(one);
-    Ok(Prediction {
-        heads: heads.collect::<candle_core::Result<_>>()?,
-        embedding: one(&all.embedding)?,
     })
 }
 

@@ -40,9 +40,9 @@ pub trait StopCriterion: std::fmt::Debug + Send + Sync {
     /// The drift beyond which adaptation stops; `None` if it is only recorded.
     fn threshold(&self) -> Option<f64>;
 
-    /// Whether a drift beyond the threshold is no harm for all that: something else in the readings speaks for it.
-    fn excused(&self, initial: &Reading, now: &Reading) -> bool {
-        let _ = (initial, now);
+    /// Whether `drift`, which lies beyond the threshold, is no harm for all that: something else in the readings speaks for it.
+    fn excused(&self, drift: f64, initial: &Reading, now: &Reading) -> bool {
+        let _ = (drift, initial, now);
         false
     }
 }
@@ -85,7 +85,8 @@ pub fn judge(criteria: &[Box<dyn StopCriterion>], initial: &Reading, now: &Readi
         if let Some(threshold) = criterion.threshold() {
             let drift = criterion.drift(initial, now);
             let verdict = Verdict::of(criterion.name(), drift, threshold);
-            if verdict != Verdict::Continue && (drift.is_nan() || !criterion.excused(initial, now))
+            if verdict != Verdict::Continue
+                && (drift.is_nan() || !criterion.excused(drift, initial, now))
             {
                 return verdict;
             }

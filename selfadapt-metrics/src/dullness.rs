@@ -3,8 +3,7 @@
 use selfadapt_core::stop::{Reading, StopCriterion};
 use serde::{Deserialize, Serialize};
 
-use crate::kept::kept;
-use crate::median::median;
+use crate::kept::median_change;
 
 /// The median, over the pairs of instances that both models find, of the logarithm of the ratio of how much the image changes
 /// along their outlines, initially to now: below 0 where outlines have come to lie on sharper edges.
@@ -36,9 +35,6 @@ impl StopCriterion for Dullness {
     }
 
     fn drift(&self, initial: &Reading, now: &Reading) -> f64 {
-        let Some((cells, first)) = kept(initial, now, self.iou) else {
-            return f64::NAN;
-        };
         let at = |reading: &Reading, image: usize, label: u32| {
             let of_image = reading.sharpness.get(image)?;
             of_image
@@ -46,15 +42,10 @@ impl StopCriterion for Dullness {
                 .copied()
                 .filter(|&edge| edge > 0.)
         };
-        let ratios = cells.iter().filter_map(|cell| {
+        median_change(initial, now, self.iou, |cell| {
             let before = at(initial, cell.image, cell.labels.0)?;
             Some((before / at(now, cell.image, cell.labels.1)?).ln())
-        });
-        match median(ratios.collect()) {
-            Some(ratio) => ratio,
-            None if first == 0 => 0.0,
-            None => f64::NAN,
-        }
+        })
     }
 
     fn threshold(&self) -> Option<f64> {

@@ -38,7 +38,7 @@ impl StopCriterion for Inconsistency {
         self.threshold
     }
 
-    fn excused(&self, initial: &Reading, now: &Reading) -> bool {
+    fn excused(&self, _: f64, initial: &Reading, now: &Reading) -> bool {
         sharper(initial, now)
     }
 }
@@ -73,9 +73,9 @@ mod tests {
             ..Reading::default()
         };
         let criterion = Inconsistency::default();
-        assert!(criterion.excused(&reading(1.), &reading(1.1)));
-        assert!(!criterion.excused(&reading(1.), &reading(1.001)));
-        assert!(!criterion.excused(&reading(1.), &reading(0.5)));
-        assert!(!criterion.excused(&Reading::default(), &Reading::default()));
+        assert!(criterion.excused(1., &reading(1.), &reading(1.1)));
+        assert!(!criterion.excused(1., &reading(1.), &reading(1.001)));
+        assert!(!criterion.excused(1., &reading(1.), &reading(0.5)));
+        assert!(!criterion.excused(1., &Reading::default(), &Reading::default()));
     }
 }

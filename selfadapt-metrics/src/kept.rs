@@ -3,6 +3,7 @@
 use selfadapt_core::stop::Reading;
 
 use crate::matching::{Criterion, Overlaps};
+use crate::median::median;
 
 /// One such cell, before and after.
 pub(crate) struct Kept {
@@ -14,23 +15,33 @@ pub(crate) struct Kept {
     pub areas: (usize, usize),
 }
 
-/// The cells of `initial` that `now` finds again at an IoU of `iou`, and how many `initial` has; none if the two are not of the
-/// same images.
-pub(crate) fn kept(initial: &Reading, now: &Reading, iou: f64) -> Option<(Vec<Kept>, usize)> {
-    let series = Overlaps::of_series(&initial.instances, &now.instances)?;
-    let (mut kept, mut first) = (Vec::new(), 0);
+/// The median of `change`, by how much some number falls, over the cells of `initial` that `now` finds again at an IoU of
+/// `iou`, and of which it is known. 0 where `initial` has no cells; NaN where there is nothing else to compare, or the two are
+/// not of the same images.
+pub(crate) fn median_change(
+    initial: &Reading,
+    now: &Reading,
+    iou: f64,
+    change: impl Fn(&Kept) -> Option<f64>,
+) -> f64 {
+    let Some(series) = Overlaps::of_series(&initial.instances, &now.instances) else {
+        return f64::NAN;
+    };
+    let (mut changes, mut first) = (Vec::new(), 0);
     for (image, overlaps) in series.iter().enumerate() {
         first += overlaps.truths();
-        kept.extend(
-            overlaps
-                .matched(Criterion::Iou, iou)
-                .iter()
-                .map(|found| Kept {
-                    image,
-                    labels: (found.overlap.truth, found.overlap.prediction),
-                    areas: overlaps.areas(&found.overlap),
-                }),
-        );
+        let matched = overlaps.matched(Criterion::Iou, iou);
+        changes.extend(matched.iter().filter_map(|found| {
+            change(&Kept {
+                image,
+                labels: (found.overlap.truth, found.overlap.prediction),
+                areas: overlaps.areas(&found.overlap),
+            })
+        }));
     }
-    Some((kept, first))
+    match median(changes) {
+        Some(change) => change,
+        None if first == 0 => 0.0,
+        None => f64::NAN,
+    }
 }

@@ -163,13 +163,9 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let probe = config.probe(&source)?;
     let decoder = config.model.decoder_at(1.);
 
-    let before = match &resumed {
-        Some(_) => record::read(&folder.file("run.jsonl"))?,
-        None => Vec::new(),
-    };
     let untouched = AdaptLoop::new(config.model.as_ref(), &loaded.params, adapt)?;
     let seen = match &resumed {
-        Some(_) => outlines::recorded(&before),
+        Some(_) => None,
         None => outlines::look(&config, watch.delivered(&untouched), &probe)?,
     };
     let initial = probe.read(watch.delivered(&untouched), decoder.as_ref(), adapt.batch)?;
@@ -210,7 +206,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let start = match &resumed {
         Some((state, _)) => {
             drop(untouched);
-            let mode = choose::recorded(&before, &config.choice.modes);
+            let mode = choose::recorded(&record::read(&path)?, &config.choice.modes);
             let settings = mode.map_or(*adapt, |mode| mode.settings(adapt));
             let mut adapting = AdaptLoop::new(config.model.as_ref(), &loaded.params, &settings)?;
             adapting.restore(state)?;

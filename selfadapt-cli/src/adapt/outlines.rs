@@ -11,8 +11,8 @@ use super::settings::RunConfig;
 /// From how many of 100 cells on a person is told that outlines look too wide.
 const WIDE: f64 = 50.;
 
-/// Looks at the outlines that `untouched` draws on the validation crops; none where nobody asks for it, or no single number
-/// moves them.
+/// Looks at the outlines that `untouched` draws on the validation crops; none where nobody asks for it, or no map
+/// of logits draws them.
 ///
 /// # Errors
 /// If the crops do not fit the network, or its maps not the decoder.
@@ -35,14 +35,6 @@ pub fn look(
         fitted: outlines.fit,
         fit,
     }))
-}
-
-/// What an earlier part of the run saw.
-pub fn recorded(lines: &[Line]) -> Option<OutlinesLine> {
-    lines.iter().find_map(|line| match line {
-        Line::Outlines(seen) => Some(seen.clone()),
-        _ => None,
-    })
 }
 
 /// Records what was seen and says what a person should know of it.

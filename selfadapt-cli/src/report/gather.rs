@@ -8,7 +8,6 @@ use ndarray::Array3;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io::outlines::outlines;
 use selfadapt_core::labels::Labels;
-use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::Mode;
 use selfadapt_core::network::Network;
 use selfadapt_core::params::Lend;
@@ -187,13 +186,7 @@ fn decoded(config: &RunConfig, network: &Network, crops: &Tensor) -> Result<Vec<
         let crops = crops.narrow(0, start, batch.min(count - start))?;
         let maps = network.model.forward(&crops, Mode::Eval)?;
         for index in 0..crops.dim(0)? {
-            let one = |map: &Tensor| map.narrow(0, index, 1)?.contiguous();
-            let heads = maps.heads.iter().map(one);
-            let alone = Prediction {
-                heads: heads.collect::<candle_core::Result<_>>()?,
-                embedding: one(&maps.embedding)?,
-            };
-            labels.push(decoder.decode(&alone, (height, width))?);
+            labels.push(decoder.decode(&maps.alone(index)?, (height, width))?);
         }
     }
     Ok(labels)

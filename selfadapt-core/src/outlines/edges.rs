@@ -42,30 +42,27 @@ pub(crate) fn edges(crop: &Tensor) -> Result<Vec<f32>> {
     Ok(squares.into_iter().map(f32::sqrt).collect())
 }
 
+/// Every two pixels of an image of that size that share a side, by their places row by row.
+pub(super) fn neighbours((height, width): (usize, usize)) -> impl Iterator<Item = (usize, usize)> {
+    (0..height * width).flat_map(move |pixel| {
+        let right = (pixel % width + 1 < width).then_some((pixel, pixel + 1));
+        let below = (pixel / width + 1 < height).then_some((pixel, pixel + width));
+        right.into_iter().chain(below)
+    })
+}
+
 /// The mean of `edges` along each object's outline: over all pairs of neighbours of which one is the object's and the other
 /// background's. NaN where it has no such pair.
 pub(crate) fn sharpness(edges: &[f32], labels: &Labels) -> Vec<f64> {
     let pixels = labels.as_slice();
-    let (height, width) = labels.size();
     let mut sums = vec![(0f64, 0usize); labels.count()];
-    let mut pair = |one: usize, other: usize| {
+    for (one, other) in neighbours(labels.size()) {
         let of = match (pixels[one], pixels[other]) {
             (label, 0) | (0, label) if label > 0 => label as usize - 1,
-            _ => return,
+            _ => continue,
         };
         sums[of].0 += 0.5 * f64::from(edges[one] + edges[other]);
         sums[of].1 += 1;
-    };
-    for y in 0..height {
-        for x in 0..width {
-            let pixel = y * width + x;
-            if x + 1 < width {
-                pair(pixel, pixel + 1);
-            }
-            if y + 1 < height {
-                pair(pixel, pixel + width);
-            }
-        }
     }
     let mean = |(sum, pairs): (f64, usize)| sum / pairs as f64;
     sums.into_iter().map(mean).collect()

@@ -1,11 +1,12 @@
 //! How far the logits of each object are to fall for its outline to lie on an edge of the image.
 
 use super::Outlines;
+use super::edges::neighbours;
 use super::surroundings::Surroundings;
 use crate::labels::Labels;
 
 /// Falls are multiples of it.
-pub(super) const STEP: f64 = 0.25;
+const STEP: f64 = 0.25;
 /// A gain in sharpness (a logarithm of a ratio) below this is nothing.
 const LEAST: f64 = 0.05;
 /// An object of which less is left is lost.
@@ -36,83 +37,105 @@ pub(super) struct Crop<'a> {
     pub surroundings: &'a Surroundings,
 }
 
+/// What pixels look like together.
+#[derive(Clone)]
+struct Colour {
+    /// Sums of each channel.
+    sums: Vec<f64>,
+    /// Their number.
+    pixels: usize,
+}
+
+impl Colour {
+    fn none(channels: usize) -> Self {
+        Self {
+            sums: vec![0.; channels],
+            pixels: 0,
+        }
+    }
+
+    fn add(&mut self, planes: &[Vec<f32>], pixel: usize) {
+        for (sum, plane) in self.sums.iter_mut().zip(planes) {
+            *sum += f64::from(plane[pixel]);
+        }
+        self.pixels += 1;
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        let sums = self.sums.iter().zip(&other.sums);
+        Self {
+            sums: sums.map(|(a, b)| a + b).collect(),
+            pixels: self.pixels + other.pixels,
+        }
+    }
+
+    /// How far two are apart, by their means.
+    fn apart(&self, other: &Self) -> f64 {
+        let (own, others) = (self.pixels as f64, other.pixels as f64);
+        let means = self.sums.iter().zip(&other.sums);
+        let squares = means.map(|(a, b)| (a / own - b / others).powi(2));
+        squares.sum::<f64>().sqrt()
+    }
+}
+
 /// What is counted of one object; entry `j` of a list is of the layer whose logits lie between the falls `j - 1` and `j`.
 struct Object {
     /// Sum of edges over pairs of neighbours that the outline would run between, and their number, by fall.
     outline: Vec<(f64, usize)>,
-    /// Sums of each channel over the pixels of a layer, and their number.
-    layers: Vec<(Vec<f64>, usize)>,
+    /// The layers; the last is all that is left after the largest fall.
+    layers: Vec<Colour>,
     /// Pixels and their logits.
     pixels: Vec<(f32, usize)>,
-    /// As a layer: the background around it, first that at some distance and then that close by.
-    background: [(Vec<f64>, usize); 2],
-}
-
-fn add(layer: &mut (Vec<f64>, usize), planes: &[Vec<f32>], pixel: usize) {
-    for (sum, plane) in layer.0.iter_mut().zip(planes) {
-        *sum += f64::from(plane[pixel]);
-    }
-    layer.1 += 1;
-}
-
-fn mean(layer: &(Vec<f64>, usize)) -> Vec<f64> {
-    layer.0.iter().map(|sum| sum / layer.1 as f64).collect()
+    /// The background around it, at some distance.
+    far: Colour,
+    /// The background close by.
+    near: Colour,
 }
 
 impl Outlines {
     /// The level that fits each object of a crop; none where the one that the model draws does.
-    pub(super) fn levels(&self, crop: &Crop, reach: u32) -> Vec<Option<Level>> {
+    pub(super) fn levels(&self, crop: &Crop) -> Vec<Option<Level>> {
         let steps = (self.most / STEP) as usize;
-        let objects = count(crop, steps, reach);
-        objects
-            .iter()
+        count(crop, steps)
+            .into_iter()
             .map(|object| self.level(object, crop.planes))
             .collect()
     }
 
     /// The smallest fall that wins `enough` of the sharpness that can be won, as long as the layers that go look more like the
     /// background than like the object, and enough of it is left.
-    fn level(&self, object: &Object, planes: &[Vec<f32>]) -> Option<Level> {
+    fn level(&self, object: Object, planes: &[Vec<f32>]) -> Option<Level> {
         let area = object.pixels.len();
         let (first, pairs) = object.outline[0];
         let first = first / pairs as f64;
         if pairs == 0 || first <= 0. {
             return None;
         }
-        let core = core(object, planes);
-        let [far, near] = &object.background;
-        let around = if far.1 < FEW {
-            (
-                far.0.iter().zip(&near.0).map(|(a, b)| a + b).collect(),
-                far.1 + near.1,
-            )
-        } else {
-            far.clone()
+        let core = core(object.pixels, planes);
+        let around = match object.far.pixels < FEW {
+            true => object.far.and(&object.near),
+            false => object.far,
         };
-        if around.1 == 0 {
-            return None;
-        }
-        let around = mean(&around);
-        let contrast = apart(&core, &around);
+        let contrast = core.apart(&around);
+        // No number where there is no background.
         if contrast.is_nan() || contrast <= 0. {
             return None;
         }
-        let (mut left, mut levels) = (area - object.layers[0].1, Vec::new());
-        for step in 1..object.layers.len() {
-            let layer = &object.layers[step];
-            left -= layer.1;
+        let (mut left, mut levels) = (area - object.layers[0].pixels, Vec::new());
+        let falls = object.outline.iter().zip(&object.layers).enumerate();
+        for (step, ((sum, pairs), layer)) in falls.skip(1) {
+            left -= layer.pixels;
             if (left as f64) < LEFT * area as f64 {
                 break;
             }
             // What is neither like the object nor like the background, as a bright membrane, stays.
-            let likeness = 1. - apart(&mean(layer), &around) / contrast;
-            if layer.1 > 0 && likeness < self.beyond {
+            let likeness = 1. - layer.apart(&around) / contrast;
+            if layer.pixels > 0 && likeness < self.beyond {
                 break;
             }
-            let (sum, pairs) = object.outline[step];
             levels.push(Level {
                 fall: STEP * step as f64,
-                sharper: (sum / pairs as f64 / first).ln(),
+                sharper: (sum / *pairs as f64 / first).ln(),
             });
         }
         let best = levels.iter().map(|level| level.sharper).fold(0., f64::max);
@@ -124,36 +147,29 @@ impl Outlines {
     }
 }
 
-/// How far two colours are apart.
-fn apart(one: &[f64], other: &[f64]) -> f64 {
-    let squares = one.iter().zip(other).map(|(a, b)| (a - b) * (a - b));
-    squares.sum::<f64>().sqrt()
-}
-
-/// The mean over the half of an object's pixels whose logits are highest, channel by channel.
-fn core(object: &Object, planes: &[Vec<f32>]) -> Vec<f64> {
-    let mut pixels = object.pixels.clone();
+/// The half of an object's pixels whose logits are highest.
+fn core(mut pixels: Vec<(f32, usize)>, planes: &[Vec<f32>]) -> Colour {
     let half = pixels.len() / 2;
     if half < pixels.len() {
         pixels.select_nth_unstable_by(half, |a, b| a.0.total_cmp(&b.0));
     }
-    let mut core = (vec![0.; planes.len()], 0);
+    let mut core = Colour::none(planes.len());
     for &(_, pixel) in &pixels[half..] {
-        add(&mut core, planes, pixel);
+        core.add(planes, pixel);
     }
-    mean(&core)
+    core
 }
 
-/// Goes over the pixels of a crop once.
-fn count(crop: &Crop, steps: usize, reach: u32) -> Vec<Object> {
-    let (height, width) = crop.labels.size();
-    let none = || (vec![0.; crop.planes.len()], 0);
+/// Goes over the pixels of a crop, and over the pairs of neighbours.
+fn count(crop: &Crop, steps: usize) -> Vec<Object> {
+    let none = || Colour::none(crop.planes.len());
     let mut objects: Vec<Object> = (0..crop.labels.count())
         .map(|_| Object {
             outline: vec![(0., 0); steps + 1],
             layers: vec![none(); steps + 2],
             pixels: Vec::new(),
-            background: [none(), none()],
+            far: none(),
+            near: none(),
         })
         .collect();
     let labels = crop.labels.as_slice();
@@ -162,15 +178,13 @@ fn count(crop: &Crop, steps: usize, reach: u32) -> Vec<Object> {
         0 => 0,
         _ => ((f64::from(crop.logits[pixel]) / STEP).ceil().max(0.) as usize).min(steps + 1),
     };
-    let pair = |objects: &mut [Object], one: usize, other: usize| {
+    for (one, other) in neighbours(crop.labels.size()) {
         let label = match (labels[one], labels[other]) {
+            (0, 0) => continue,
             (0, label) | (label, 0) => label,
             (a, b) if a == b => a,
-            _ => return,
+            _ => continue,
         };
-        if label == 0 {
-            return;
-        }
         let (a, b) = (until(one), until(other));
         let both = 0.5 * f64::from(crop.edges[one] + crop.edges[other]);
         for (sum, pairs) in
@@ -179,35 +193,26 @@ fn count(crop: &Crop, steps: usize, reach: u32) -> Vec<Object> {
             *sum += both;
             *pairs += 1;
         }
-    };
-    for y in 0..height {
-        for x in 0..width {
-            let pixel = y * width + x;
-            if x + 1 < width {
-                pair(&mut objects, pixel, pixel + 1);
-            }
-            if y + 1 < height {
-                pair(&mut objects, pixel, pixel + width);
-            }
-            let (owner, distance) = (
-                crop.surroundings.owner[pixel],
-                crop.surroundings.distance[pixel],
-            );
-            if owner == 0 {
-                continue;
-            }
-            let object = &mut objects[owner as usize - 1];
-            if distance > 0 {
-                let near = usize::from(2 * distance <= reach);
-                add(&mut object.background[near], crop.planes, pixel);
-            } else {
-                add(&mut object.layers[until(pixel)], crop.planes, pixel);
-                object.pixels.push((crop.logits[pixel], pixel));
-            }
-        }
     }
-    for object in &mut objects {
-        object.layers.truncate(steps + 1);
+    let Surroundings {
+        owner,
+        distance,
+        reach,
+    } = crop.surroundings;
+    for (pixel, (&owner, &distance)) in owner.iter().zip(distance).enumerate() {
+        if owner == 0 {
+            continue;
+        }
+        let object = &mut objects[owner as usize - 1];
+        let colour = match distance {
+            0 => {
+                object.pixels.push((crop.logits[pixel], pixel));
+                &mut object.layers[until(pixel)]
+            }
+            close if 2 * close <= *reach => &mut object.near,
+            _ => &mut object.far,
+        };
+        colour.add(crop.planes, pixel);
     }
     objects
 }

@@ -150,7 +150,7 @@ impl Outlines {
                 surroundings: &surroundings,
             };
             all.push(Found {
-                levels: self.levels(&crop, reach),
+                levels: self.levels(&crop),
                 surroundings,
             });
         }
@@ -162,6 +162,16 @@ impl Outlines {
 struct Found {
     levels: Vec<Option<Level>>,
     surroundings: Surroundings,
+}
+
+impl Found {
+    /// By how much logits fall where the pixels are an object's; 0 is no object.
+    fn fall(&self, owner: u32) -> f64 {
+        let level = (owner as usize)
+            .checked_sub(1)
+            .and_then(|of| self.levels[of]);
+        level.map_or(0., |level| level.fall)
+    }
 }
 
 /// Fits the outlines in what a teacher labels.
@@ -212,36 +222,25 @@ impl Fitting {
     /// # Errors
     /// If the labels do not fit the decoder or the crops.
     pub fn fit(&self, crops: &Tensor, mut label: PseudoLabel) -> Result<PseudoLabel> {
-        let head = self.foreground.head;
+        let mut maps = Prediction {
+            heads: label.mean.clone(),
+            // Decoders draw from heads.
+            embedding: label.mean[0].clone(),
+        };
         // As the decoder wants it: logits in place of probabilities.
-        let probabilities = label.mean[head].clamp(1e-6, 1. - 1e-6)?;
+        let probabilities = self.foreground.logits(&maps)?.clamp(1e-6, 1. - 1e-6)?;
         let logits = (probabilities.log()? - (1. - &probabilities)?.log()?)?;
-        let mut heads = label.mean.clone();
-        heads[head] = logits.clone();
+        let head = self.foreground.head;
+        maps.heads[head] = logits.clone();
         let maps = (0..crops.dim(0)?)
-            .map(|index| {
-                let one = |map: &Tensor| map.narrow(0, index, 1)?.contiguous();
-                let heads = heads
-                    .iter()
-                    .map(one)
-                    .collect::<candle_core::Result<Vec<_>>>()?;
-                Ok(Prediction {
-                    embedding: heads[head].clone(),
-                    heads,
-                })
-            })
+            .map(|index| maps.alone(index))
             .collect::<Result<Vec<_>>>()?;
         let found = self
             .outlines
             .find(&self.foreground, crops, &maps, self.decoder.as_ref())?;
         let falls = found.iter().flat_map(|found| {
-            found.surroundings.owner.iter().map(|&owner| {
-                let level = found.levels.get((owner as usize).wrapping_sub(1));
-                level
-                    .copied()
-                    .flatten()
-                    .map_or(0f32, |level| level.fall as f32)
-            })
+            let owners = found.surroundings.owner.iter();
+            owners.map(|&owner| found.fall(owner) as f32)
         });
         let falls = Tensor::from_iter(falls, logits.device())?.reshape(logits.shape())?;
         label.mean[head] = candle_nn::ops::sigmoid(&(logits - falls)?)?;

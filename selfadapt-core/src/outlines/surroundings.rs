@@ -11,6 +11,8 @@ pub(super) struct Surroundings {
     pub owner: Vec<u32>,
     /// Steps between neighbours, 0 inside of the object.
     pub distance: Vec<u32>,
+    /// How far away objects were looked for.
+    pub reach: u32,
 }
 
 impl Surroundings {
@@ -45,7 +47,11 @@ impl Surroundings {
                 visit(pixel + 1);
             }
         }
-        Self { owner, distance }
+        Self {
+            owner,
+            distance,
+            reach,
+        }
     }
 }
 
