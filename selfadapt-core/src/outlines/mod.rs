@@ -57,7 +57,7 @@ impl Outlines {
     /// Checks the settings.
     ///
     /// # Errors
-    /// If `enough` or `beyond` lies outside `[0, 1]`, or `most` is not from 0 to 16.
+    /// If `enough` or `beyond` lies outside `[0, 1]`, `most` is not from 0 to 16, or outlines are to be fitted by nothing.
     pub fn check(&self) -> Result<()> {
         for (name, value, most) in [
             ("most", self.most, 16.),
@@ -69,6 +69,11 @@ impl Outlines {
                     "adapt.outlines.{name}: expected 0 to {most}, found {value}"
                 )));
             }
+        }
+        if self.fit && self.most == 0. {
+            return Err(Error::Setting(
+                "adapt.outlines.most: expected above 0 where outlines are fitted, found 0".into(),
+            ));
         }
         Ok(())
     }
@@ -200,7 +205,7 @@ impl Fitting {
         model: &dyn ModelConfig,
         network: &dyn SegmentationModel,
     ) -> Result<Option<Self>> {
-        if !outlines.fit || outlines.most <= 0. {
+        if !outlines.fit {
             return Ok(None);
         }
         let foreground = network.foreground().ok_or_else(|| {
@@ -374,6 +379,13 @@ mod tests {
                     ..Outlines::default()
                 },
                 "beyond",
+            ),
+            (
+                Outlines {
+                    fit: true,
+                    ..Outlines::off()
+                },
+                "most",
             ),
         ] {
             let message = wrong.check().unwrap_err().to_string();
