@@ -210,6 +210,7 @@ fn tiles_are_weighted_by_the_splines_of_deepcell() {
     let network = Network {
         model: Box::new(Flagged([head])),
         params: ParamSet::new([], |_| Role::Weight).unwrap(),
+        grid: 1,
     };
     let spec = selfadapt_core::model::InputSpec {
         channels: 1,

@@ -10,6 +10,9 @@ pub struct Network {
     pub model: Box<dyn SegmentationModel>,
     /// The storage that it reads.
     pub params: ParamSet,
+    /// Its maps hold every `grid`-th pixel, of rows and of columns, from the first on
+    /// ([`crate::model::InputSpec::grid`]).
+    pub grid: usize,
 }
 
 impl Network {
@@ -19,7 +22,11 @@ impl Network {
     /// If a weight is missing, misshaped or unknown.
     pub fn new(config: &dyn ModelConfig, params: ParamSet, lend: Lend) -> Result<Self> {
         let model = params.lend(lend, |weights| config.build(weights))?;
-        Ok(Self { model, params })
+        Ok(Self {
+            model,
+            params,
+            grid: config.input().grid,
+        })
     }
 }
 

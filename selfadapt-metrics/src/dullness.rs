@@ -56,9 +56,9 @@ impl StopCriterion for Dullness {
 /// The image must change by so much more along outlines (a logarithm of a ratio) for them to be better.
 const SHARPER: f64 = 0.01;
 
-/// Whether outlines have come to lie on sharper edges: evidence from outside of the model, which excuses what its own maps say
-/// against it.
-pub fn sharper(initial: &Reading, now: &Reading) -> bool {
+/// Whether outlines have come to lie on sharper edges: evidence from outside of the model, which excuses that cells are drawn
+/// smaller.
+pub(crate) fn sharper(initial: &Reading, now: &Reading) -> bool {
     Dullness::default().drift(initial, now) < -SHARPER
 }
 

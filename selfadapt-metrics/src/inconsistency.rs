@@ -3,12 +3,10 @@
 use selfadapt_core::stop::{Reading, StopCriterion};
 use serde::{Deserialize, Serialize};
 
-use crate::dullness::sharper;
-
 /// The change of the mean inconsistency over those images where both readings know it; positive for
 /// maps that contradict their own instances more than the untouched model's did. 0 where the model
-/// offers no such check, NaN where all instances that could be checked are gone. Where the image has come to change more along
-/// the outlines, a crossing is excused ([`sharper`]): maps that lag behind better outlines contradict them, too.
+/// offers no such check, NaN where all instances that could be checked are gone. Sharper outlines excuse nothing of it: they say
+/// where cells end, not whether they are cut in pieces.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Inconsistency {
@@ -37,16 +35,11 @@ impl StopCriterion for Inconsistency {
     fn threshold(&self) -> Option<f64> {
         self.threshold
     }
-
-    fn excused(&self, _: f64, initial: &Reading, now: &Reading) -> bool {
-        sharper(initial, now)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selfadapt_core::labels::Labels;
 
     #[test]
     fn skips_images_without_instances() {
@@ -62,20 +55,5 @@ mod tests {
         let none = reading(&[f64::NAN; 3]);
         assert_eq!(criterion.drift(&none, &none), 0.0);
         assert!(criterion.drift(&initial, &none).is_nan());
-    }
-
-    #[test]
-    fn better_outlines_excuse_it() {
-        let cell = Labels::from_rows(1, 3, vec![1, 1, 0]).unwrap();
-        let reading = |sharpness: f64| Reading {
-            instances: vec![cell.clone()],
-            sharpness: vec![vec![sharpness]],
-            ..Reading::default()
-        };
-        let criterion = Inconsistency::default();
-        assert!(criterion.excused(1., &reading(1.), &reading(1.1)));
-        assert!(!criterion.excused(1., &reading(1.), &reading(1.001)));
-        assert!(!criterion.excused(1., &reading(1.), &reading(0.5)));
-        assert!(!criterion.excused(1., &Reading::default(), &Reading::default()));
     }
 }

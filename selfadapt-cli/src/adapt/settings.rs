@@ -126,13 +126,13 @@ impl Preset {
 }
 
 /// The criteria that may stop a run, and those that are only recorded. Where outlines are fitted cells are meant to be drawn
-/// smaller: there the run stops once outlines lie on duller edges than at first.
+/// smaller, and maps lag behind: there the run stops once outlines lie on duller edges than at first.
 fn criteria(fits: bool) -> Vec<Box<dyn StopCriterion>> {
     vec![
         Box::new(selfadapt_metrics::false_negative_rate::FalseNegativeRate::default()),
         Box::new(selfadapt_metrics::embedding_distance::EmbeddingDistance::default()),
         Box::new(selfadapt_metrics::inconsistency::Inconsistency {
-            threshold: Some(0.01),
+            threshold: (!fits).then_some(0.01),
         }),
         Box::new(selfadapt_metrics::new_instances::NewInstances {
             threshold: Some(0.5),

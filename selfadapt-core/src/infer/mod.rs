@@ -219,6 +219,7 @@ mod tests {
                 head("gradient", 2, Equivariance::Vector),
             ])),
             params: ParamSet::new([], |_| crate::params::Role::Weight).unwrap(),
+            grid: 1,
         }
     }
 

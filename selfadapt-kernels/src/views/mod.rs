@@ -69,6 +69,14 @@ impl View {
         self.turns % 2 == 1
     }
 
+    /// Whether the view's rows, and its columns, run against the axis of the image along which they lie.
+    pub fn reversed(self) -> [bool; 2] {
+        // Two pixels a side show it: where the view's first pixel lies, and where the next one of each axis does.
+        let from = |row, column| self.inverse().position((2, 2), row, column);
+        let first = from(0, 0);
+        [from(1, 0), from(0, 1)].map(|next| next.0 < first.0 || next.1 < first.1)
+    }
+
     /// Where the view (of an `h x w` image) holds the image's pixel (y, x).
     fn position(self, (h, w): (usize, usize), y: usize, x: usize) -> (usize, usize) {
         let x = if self.flip { w - 1 - x } else { x };
