@@ -5,7 +5,7 @@ use selfadapt_core::adapt::AdaptLoop;
 use selfadapt_core::model::ModelConfig;
 use selfadapt_core::monitor::Probe;
 use selfadapt_core::perturb::Perturb;
-use selfadapt_core::run::{Ending, Event, Watch, Wish, Workbench, run};
+use selfadapt_core::run::{Ending, Event, Held, Watch, Wish, Workbench, run};
 use selfadapt_core::stop::{Reading, StopCriterion};
 
 use crate::adapt::{TOY, Waves, bits, config, watch};
@@ -61,7 +61,10 @@ fn a_look_takes_back_what_has_grown() {
         initial: &initial.unwrap(),
     };
     let before = bits(&adapting.teacher.network.params);
-    assert_eq!(watch.hold_and_look(&adapting, &bench).unwrap().held, 0.);
+    assert_eq!(
+        watch.hold_and_look(&adapting, &bench).unwrap().held,
+        Held::Nothing
+    );
     assert_eq!(bits(&adapting.teacher.network.params), before);
 
     let foreground = adapting.student.model.foreground().unwrap();
@@ -85,14 +88,17 @@ fn a_look_takes_back_what_has_grown() {
     // Nothing is held where nobody asks for it.
     let look = watched("").hold_and_look(&adapting, &bench).unwrap();
     assert!(
-        look.held == 0. && look.drifts["foreground"] < -0.1,
+        look.held == Held::Nothing && look.drifts["foreground"] < -0.1,
         "{look:?}"
     );
     let look = watch.hold_and_look(&adapting, &bench).unwrap();
-    assert!((look.held - 0.5).abs() < 0.1, "{look:?}");
+    let Held::Lowered(fall) = look.held else {
+        panic!("{look:?}")
+    };
+    assert!((fall - 0.5).abs() < 0.1, "{look:?}");
     assert!(look.drifts["foreground"] >= 0., "{look:?}");
     for now in bias() {
-        assert!((f64::from(first - now) - (look.held - 0.5)).abs() < 1e-6);
+        assert!((f64::from(first - now) - (fall - 0.5)).abs() < 1e-6);
     }
 
     let unknown = watched("mood")
@@ -148,11 +154,14 @@ fn a_run_that_is_interrupted_between_looks_comes_to_the_same_bits() {
         (bits(&adapting.teacher.network.params), held)
     };
     let (whole, held) = ended(None);
-    assert!(held[0].0 == 2 && held[0].1 > 0.1, "{held:?}");
+    assert!(
+        matches!(held[0], (2, Held::Lowered(fall)) if fall > 0.1),
+        "{held:?}"
+    );
     let (parts, held) = ended(Some(1));
     assert_eq!(
         held[0],
-        (1, 0.),
+        (1, Held::Nothing),
         "a look that nobody planned changes nothing"
     );
     assert!(whole == parts);

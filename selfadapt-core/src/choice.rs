@@ -184,6 +184,7 @@ pub fn trial(
 mod tests {
     use super::*;
     use crate::params::Role;
+    use crate::run::Held;
     use candle_core::{DType, Device, Tensor};
     use std::collections::BTreeMap;
 
@@ -202,7 +203,7 @@ mod tests {
             step: 10,
             drifts: BTreeMap::from([("shakiness", shakiness), ("doubt", doubt), ("other", 9.)]),
             instances: 5,
-            held: 0.,
+            held: Held::Nothing,
             verdict,
         })
     }

@@ -15,6 +15,7 @@ pub mod image;
 pub mod infer;
 pub mod io;
 pub mod labels;
+pub mod lengths;
 pub mod maps;
 pub mod model;
 pub mod monitor;

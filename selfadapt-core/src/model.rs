@@ -14,6 +14,7 @@ use crate::foreground::Foreground;
 use crate::head::Head;
 use crate::image::Image;
 use crate::labels::Labels;
+use crate::lengths::Lengths;
 use crate::maps::Prediction;
 use crate::params::{Role, Stage};
 use crate::parts::{Block, ImageParts, PreparedParts};
@@ -36,6 +37,11 @@ pub trait SegmentationModel: Send + Sync {
 
     /// The bias that decides how large objects are drawn; `None` where no such number does, as where borders are regressed.
     fn foreground(&self) -> Option<Foreground> {
+        None
+    }
+
+    /// The weights that all lengths of objects are proportional to; `None` where none are, as where pixels are classified.
+    fn lengths(&self) -> Option<Lengths> {
         None
     }
 

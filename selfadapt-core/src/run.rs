@@ -39,7 +39,8 @@ pub struct Watch {
     pub stop: bool,
     /// A criterion by name that is not to fall below 0, `shrinkage` for cells that are not to be drawn larger than the untouched
     /// model draws them: at each look the bias of the cell probability is lowered until it does not, in models
-    /// that have one. An empty name holds nothing.
+    /// that have one. Models that predict lengths (StarDist) are held to 0 from both sides, by a factor on all of them. An empty
+    /// name holds nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
     /// What is read. Those with a threshold may stop the run, in this order.
@@ -71,10 +72,21 @@ pub struct Look {
     pub drifts: BTreeMap<&'static str, f64>,
     /// Instances found.
     pub instances: usize,
-    /// By how much the foreground's bias was lowered before this look.
-    pub held: f64,
+    /// What was changed before this look.
+    pub held: Held,
     /// What the criteria with thresholds say.
     pub verdict: Verdict,
+}
+
+/// What a look changed in the weights, so that cells keep their size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Held {
+    /// Nothing.
+    Nothing,
+    /// The foreground's bias was lowered by this much.
+    Lowered(f64),
+    /// All lengths were multiplied by this factor.
+    Stretched(f64),
 }
 
 /// Why a run ended.
@@ -157,7 +169,7 @@ impl Watch {
     pub fn hold_and_look(&self, adapting: &AdaptLoop, bench: &Workbench) -> Result<Look> {
         let look = self.look(adapting, bench)?;
         let held = self.hold(&look, adapting, bench)?;
-        if held == 0. {
+        if held == Held::Nothing {
             return Ok(look);
         }
         Ok(Look {
@@ -166,11 +178,11 @@ impl Watch {
         })
     }
 
-    /// Lowers the foreground's bias of student and teacher as far as `hold` asks for after this look; by how much.
-    fn hold(&self, look: &Look, adapting: &AdaptLoop, bench: &Workbench) -> Result<f64> {
+    /// Lowers the foreground's bias of student and teacher, or stretches their lengths, as far as `hold` asks for after this look.
+    fn hold(&self, look: &Look, adapting: &AdaptLoop, bench: &Workbench) -> Result<Held> {
         let name = self.hold.as_deref().unwrap_or_default();
         if name.is_empty() {
-            return Ok(0.);
+            return Ok(Held::Nothing);
         }
         let mut criteria = self.criteria.iter();
         let criterion = criteria
@@ -180,10 +192,11 @@ impl Watch {
                     "watch.hold: expected a criterion of this run, found {name}"
                 ))
             })?;
-        let grown = look.drifts.get(name).is_some_and(|&drift| drift < 0.);
-        let foreground = adapting.student.model.foreground();
-        let Some(foreground) = foreground.filter(|_| grown) else {
-            return Ok(0.);
+        let model = &adapting.student.model;
+        let both = [&adapting.student.params, &adapting.teacher.network.params];
+        let maps = || {
+            let network = self.delivered(adapting);
+            bench.probe.maps(network, adapting.config().batch)
         };
         let drift = |instances: Vec<Labels>| {
             let now = Reading {
@@ -192,14 +205,29 @@ impl Watch {
             };
             criterion.drift(bench.initial, &now)
         };
-        let network = self.delivered(adapting);
-        let maps = bench.probe.maps(network, adapting.config().batch)?;
-        let fall = foreground.fall(&maps, bench.probe.size()?, bench.decoder, &drift)?;
-        if fall > 0. {
-            foreground.lower(&adapting.student.params, fall)?;
-            foreground.lower(&adapting.teacher.network.params, fall)?;
+        let (size, decoder) = (bench.probe.size()?, bench.decoder);
+        if let Some(lengths) = model.lengths() {
+            let factor = lengths.factor(&maps()?, size, decoder, &drift)?;
+            if factor == 1. {
+                return Ok(Held::Nothing);
+            }
+            for params in both {
+                lengths.stretch(params, factor)?;
+            }
+            return Ok(Held::Stretched(factor));
         }
-        Ok(fall)
+        let grown = look.drifts.get(name).is_some_and(|&drift| drift < 0.);
+        let Some(foreground) = model.foreground().filter(|_| grown) else {
+            return Ok(Held::Nothing);
+        };
+        let fall = foreground.fall(&maps()?, size, decoder, &drift)?;
+        if fall == 0. {
+            return Ok(Held::Nothing);
+        }
+        for params in both {
+            foreground.lower(params, fall)?;
+        }
+        Ok(Held::Lowered(fall))
     }
 
     /// What the criteria say of a reading after `step` steps.
@@ -211,7 +239,7 @@ impl Watch {
                 .map(|criterion| (criterion.name(), criterion.drift(initial, now)))
                 .collect(),
             instances: now.instances.iter().map(Labels::count).sum(),
-            held: 0.,
+            held: Held::Nothing,
             verdict: judge(&self.criteria, initial, now),
         }
     }

@@ -9,7 +9,7 @@ use selfadapt_core::adapt::StepReport;
 use selfadapt_core::choice::{Decision, Mode};
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::outlines::Fit;
-use selfadapt_core::run::Look;
+use selfadapt_core::run::{Held, Look};
 use selfadapt_core::stop::Verdict;
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +77,9 @@ pub struct ReadingLine {
     /// By how much the foreground's bias was lowered before, so that cells are not drawn larger than at first.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub held: Option<f64>,
+    /// By what factor lengths were multiplied before, so that cells are drawn neither smaller nor larger than at first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stretched: Option<f64>,
     /// The criterion that crossed its threshold, if one did.
     pub crossed: Option<String>,
     /// Scores against labels, where the run was given some.
@@ -95,7 +98,14 @@ impl ReadingLine {
                 .map(|(name, drift)| ((*name).to_owned(), drift.is_finite().then_some(*drift)))
                 .collect(),
             instances: look.instances,
-            held: (look.held > 0.).then_some(look.held),
+            held: match look.held {
+                Held::Lowered(fall) => Some(fall),
+                Held::Stretched(_) | Held::Nothing => None,
+            },
+            stretched: match look.held {
+                Held::Stretched(factor) => Some(factor),
+                Held::Lowered(_) | Held::Nothing => None,
+            },
             crossed: match look.verdict {
                 Verdict::Crossed { criterion, .. } => Some(criterion.to_owned()),
                 Verdict::Continue => None,
@@ -223,6 +233,7 @@ mod tests {
             ]),
             instances: 7,
             held: None,
+            stretched: None,
             crossed: None,
             truth: Some(TruthLine {
                 ap50: 0.8,

@@ -78,7 +78,7 @@ pub fn spoken(criterion: &str) -> &str {
     }
 }
 
-/// What a person should know of cells that grew while the model learned, and were held to their first size; `steps` are those
+/// What a person should know of cells that changed their size while the model learned, and were held to their first one; `steps` are those
 /// whose weights are delivered.
 pub fn held(lines: &[Line], steps: usize) -> Option<String> {
     let falls = lines.iter().filter_map(|line| match line {
@@ -86,6 +86,18 @@ pub fn held(lines: &[Line], steps: usize) -> Option<String> {
         _ => None,
     });
     let (looks, fall) = falls.fold((0, 0.), |(looks, sum), fall| (looks + 1, sum + fall));
+    let factors = lines.iter().filter_map(|line| match line {
+        Line::Reading(reading) if reading.step <= steps => reading.stretched,
+        _ => None,
+    });
+    let (stretches, factor) = factors.fold((0, 1.), |(looks, all), one| (looks + 1, all * one));
+    if stretches > 0 {
+        return Some(format!(
+            "the size of cells changed while the model learned, and was brought back at {}: all lengths that the model predicts \
+             are {factor:.3} times as long for it",
+            count(stretches, "look")
+        ));
+    }
     (looks > 0).then(|| {
         format!(
             "cells grew while the model learned, and were drawn back to their first size at {}: the bias of the foreground is \
@@ -178,6 +190,7 @@ mod tests {
                 drifts: BTreeMap::new(),
                 instances: 1,
                 held,
+                stretched: None,
                 crossed: None,
                 truth: None,
             })

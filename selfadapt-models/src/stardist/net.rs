@@ -5,6 +5,7 @@ use candle_core::{Result as TensorResult, Tensor};
 use candle_nn::VarBuilder;
 use selfadapt_core::error::Result;
 use selfadapt_core::head::{Equivariance, Head, HeadKind};
+use selfadapt_core::lengths::Lengths;
 use selfadapt_core::maps::Prediction;
 use selfadapt_core::model::{Mode, SegmentationModel};
 
@@ -145,6 +146,13 @@ impl StarNet {
 impl SegmentationModel for StarNet {
     fn heads(&self) -> &[Head] {
         &self.heads
+    }
+
+    fn lengths(&self) -> Option<Lengths> {
+        Some(Lengths {
+            head: 1,
+            weights: &["dist.weight", "dist.bias"],
+        })
     }
 
     fn forward(&self, images: &Tensor, mode: Mode) -> Result<Prediction> {
