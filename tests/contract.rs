@@ -375,3 +375,32 @@ fn a_foregrounds_bias_moves_its_own_logits_alone() {
     }
     assert!(with >= 2, "Cellpose and the toy");
 }
+
+#[test]
+fn lengths_are_proportional_to_their_weights_and_nothing_else_is() {
+    let mut with = 0;
+    for (name, config) in models() {
+        let weights = weights(config.as_ref());
+        let network = Network::new(config.as_ref(), weights, Lend::Detached).unwrap();
+        let Some(lengths) = network.model.lengths() else {
+            continue;
+        };
+        with += 1;
+        let images = images(config.as_ref(), 2);
+        let forward = || network.model.forward(&images, Mode::Eval).unwrap().heads;
+        let before = forward();
+        lengths.stretch(&network.params, 1.5).unwrap();
+        for (index, (before, after)) in before.iter().zip(&forward()).enumerate() {
+            let factor = if index == lengths.head { 1.5 } else { 1. };
+            let numbers = |map: &Tensor| map.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for (before, after) in numbers(before).iter().zip(numbers(after)) {
+                let off = (factor * before - after).abs();
+                assert!(
+                    off < 1e-4 * (1. + before.abs()),
+                    "{name}, head {index}: {off}"
+                );
+            }
+        }
+    }
+    assert!(with >= 1, "StarDist");
+}
