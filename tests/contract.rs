@@ -347,60 +347,55 @@ fn statistics_follow_the_crops_as_they_are(batch_norm: BatchNorm) {
     }
 }
 
-#[test]
-fn a_foregrounds_bias_moves_its_own_logits_alone() {
-    let mut with = 0;
-    for (name, config) in models() {
-        let weights = weights(config.as_ref());
-        let network = Network::new(config.as_ref(), weights, Lend::Detached).unwrap();
-        let Some(foreground) = network.model.foreground() else {
-            continue;
-        };
-        with += 1;
-        assert!(
-            network.model.heads()[foreground.head].is_classification(),
-            "{name}"
-        );
-        let images = images(config.as_ref(), 2);
-        let forward = || network.model.forward(&images, Mode::Eval).unwrap().heads;
-        let before = forward();
-        foreground.lower(&network.params, 0.75).unwrap();
-        for (index, (before, after)) in before.iter().zip(&forward()).enumerate() {
-            let expected = if index == foreground.head { 0.75 } else { 0. };
-            let fallen = (before - after).unwrap().flatten_all().unwrap();
-            for by in fallen.to_vec1::<f32>().unwrap() {
-                assert!((by - expected).abs() < 1e-4, "{name}, head {index}: {by}");
-            }
-        }
-    }
-    assert!(with >= 2, "Cellpose and the toy");
+/// The numbers of each head before and after a change of the network's weights.
+fn before_and_after(
+    config: &dyn ModelConfig,
+    network: &Network,
+    change: impl FnOnce(),
+) -> Vec<(Vec<f32>, Vec<f32>)> {
+    let images = images(config, 2);
+    let heads = || {
+        let maps = network.model.forward(&images, Mode::Eval).unwrap().heads;
+        let numbers = |map: &Tensor| map.flatten_all().unwrap().to_vec1().unwrap();
+        maps.iter().map(numbers).collect::<Vec<Vec<f32>>>()
+    };
+    let before = heads();
+    change();
+    before.into_iter().zip(heads()).collect()
 }
 
 #[test]
-fn lengths_are_proportional_to_their_weights_and_nothing_else_is() {
-    let mut with = 0;
+fn what_holds_sizes_moves_its_own_head_alone() {
+    let (mut foregrounds, mut lengths) = (0, 0);
     for (name, config) in models() {
         let weights = weights(config.as_ref());
         let network = Network::new(config.as_ref(), weights, Lend::Detached).unwrap();
-        let Some(lengths) = network.model.lengths() else {
-            continue;
-        };
-        with += 1;
-        let images = images(config.as_ref(), 2);
-        let forward = || network.model.forward(&images, Mode::Eval).unwrap().heads;
-        let before = forward();
-        lengths.stretch(&network.params, 1.5).unwrap();
-        for (index, (before, after)) in before.iter().zip(&forward()).enumerate() {
-            let factor = if index == lengths.head { 1.5 } else { 1. };
-            let numbers = |map: &Tensor| map.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            for (before, after) in numbers(before).iter().zip(numbers(after)) {
-                let off = (factor * before - after).abs();
-                assert!(
-                    off < 1e-4 * (1. + before.abs()),
-                    "{name}, head {index}: {off}"
-                );
+        let check = |head: usize, change: &dyn Fn(), expected: &dyn Fn(f32) -> f32| {
+            let all = before_and_after(config.as_ref(), &network, change);
+            for (index, (before, after)) in all.into_iter().enumerate() {
+                for (before, after) in before.into_iter().zip(after) {
+                    let due = if index == head {
+                        expected(before)
+                    } else {
+                        before
+                    };
+                    let off = (due - after).abs();
+                    assert!(off < 1e-4 * (1. + due.abs()), "{name}, {index}: {off}");
+                }
             }
+        };
+        if let Some(of) = network.model.foreground() {
+            foregrounds += 1;
+            assert!(network.model.heads()[of.head].is_classification());
+            let lower = || of.lower(&network.params, 0.75).unwrap();
+            check(of.head, &lower, &|logit| logit - 0.75);
+        }
+        if let Some(of) = network.model.lengths() {
+            lengths += 1;
+            let stretch = || of.stretch(&network.params, 1.5).unwrap();
+            check(of.head, &stretch, &|length| length * 1.5);
         }
     }
-    assert!(with >= 1, "StarDist");
+    assert!(foregrounds >= 2, "Cellpose and the toy");
+    assert!(lengths >= 1, "StarDist");
 }
