@@ -11,7 +11,7 @@ use crate::kept::median_change;
 ///
 /// Labels that are means over views wear objects away, a little more with each step that learns from them. Unlike the
 /// size of all instances this does not move where cells of another size are found anew. What brings outlines closer to the
-/// image's edges is no wear: where the image has come to change more along them ([`sharper`]), a crossing is
+/// image's edges is no wear: where the image has come to change more along them (`dullness`), a crossing is
 /// excused, up to three times the threshold: the sharpest edge of a whole cell may be that of its nucleus. 0 where the
 /// untouched model found none; NaN where it did and none of them is found again, or the two readings are not of the same
 /// images.
