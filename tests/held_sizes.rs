@@ -2,10 +2,11 @@
 
 use candle_core::Device;
 use selfadapt_core::adapt::AdaptLoop;
+use selfadapt_core::hold::Held;
 use selfadapt_core::model::ModelConfig;
 use selfadapt_core::monitor::Probe;
 use selfadapt_core::perturb::Perturb;
-use selfadapt_core::run::{Ending, Event, Held, Watch, Wish, Workbench, run};
+use selfadapt_core::run::{Ending, Event, Watch, Wish, Workbench, run};
 use selfadapt_core::stop::{Reading, StopCriterion};
 
 use crate::adapt::{TOY, Waves, bits, config, watch};

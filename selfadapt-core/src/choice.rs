@@ -183,8 +183,8 @@ pub fn trial(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hold::Held;
     use crate::params::Role;
-    use crate::run::Held;
     use candle_core::{DType, Device, Tensor};
     use std::collections::BTreeMap;
 

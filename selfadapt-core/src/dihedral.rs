@@ -1,6 +1,7 @@
 //! The eight flips and quarter turns of a square, on images and on what heads mean.
 
 use candle_core::Tensor;
+use selfadapt_kernels::views::View;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -96,6 +97,14 @@ impl Dihedral {
             } else {
                 (4 - self.turns) % 4
             },
+        }
+    }
+
+    /// The same view, as kernels name it.
+    pub(crate) fn kernel(self) -> View {
+        View {
+            flip: self.flip,
+            turns: self.turns,
         }
     }
 

@@ -3,9 +3,7 @@
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
-use crate::labels::Labels;
 use crate::maps::Prediction;
-use crate::model::InstanceDecoder;
 use crate::params::ParamSet;
 
 /// The number that all logits of a foreground share, and that so decides how large objects are drawn.
@@ -20,28 +18,12 @@ pub struct Foreground {
 }
 
 impl Foreground {
-    /// The instances that `decoder` draws, of `size` pixels, from each of `maps` as they would be with the bias lowered by `fall`.
+    /// Maps as they would be with the bias lowered by `fall`.
     ///
     /// # Errors
-    /// If the maps do not fit the decoder, or have no such head.
-    pub(crate) fn drawn(
-        &self,
-        maps: &[Prediction],
-        fall: f64,
-        size: (usize, usize),
-        decoder: &dyn InstanceDecoder,
-    ) -> Result<Vec<Labels>> {
-        maps.iter()
-            .map(|maps| decoder.decode(&self.lowered(maps, fall)?, size))
-            .collect()
-    }
-
-    /// Maps as they would be with the bias lowered by `fall`.
-    fn lowered(&self, maps: &Prediction, fall: f64) -> Result<Prediction> {
-        let fallen = (self.logits(maps)? - fall)?;
-        let mut maps = maps.clone();
-        maps.heads[self.head] = fallen;
-        Ok(maps)
+    /// If the maps have no such head.
+    pub(crate) fn lowered(&self, maps: &Prediction, fall: f64) -> Result<Prediction> {
+        Ok(maps.with(self.head, (self.logits(maps)? - fall)?))
     }
 
     /// The map of logits.
@@ -49,12 +31,7 @@ impl Foreground {
     /// # Errors
     /// If the maps have no such head.
     pub(crate) fn logits<'a>(&self, maps: &'a Prediction) -> Result<&'a Tensor> {
-        maps.heads.get(self.head).ok_or_else(|| {
-            Error::Setting(format!(
-                "the model names head {} as its foreground and has no such head",
-                self.head
-            ))
-        })
+        maps.head(self.head, "foreground")
     }
 
     /// Lowers the bias in a set of weights by `fall`.
@@ -81,6 +58,8 @@ impl Foreground {
 #[cfg(test)]
 pub(crate) mod fixtures {
     use super::*;
+    use crate::labels::Labels;
+    use crate::model::InstanceDecoder;
     use candle_core::Device;
 
     pub const FOREGROUND: Foreground = Foreground {

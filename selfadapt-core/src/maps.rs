@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A model's raw output for a batch.
 #[derive(Clone, Debug)]
@@ -15,6 +15,25 @@ pub struct Prediction {
 }
 
 impl Prediction {
+    /// The maps of a head that the model names as its `what`.
+    ///
+    /// # Errors
+    /// If there is no such head.
+    pub(crate) fn head(&self, head: usize, what: &str) -> Result<&Tensor> {
+        self.heads.get(head).ok_or_else(|| {
+            Error::Setting(format!(
+                "the model names head {head} as its {what} and has no such head"
+            ))
+        })
+    }
+
+    /// The same, but for a head whose maps are now `maps`.
+    pub(crate) fn with(&self, head: usize, maps: Tensor) -> Self {
+        let mut all = self.clone();
+        all.heads[head] = maps;
+        all
+    }
+
     /// What it says of one image of the batch, as a batch of its own.
     ///
     /// # Errors

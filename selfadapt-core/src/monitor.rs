@@ -108,7 +108,7 @@ impl Probe {
             let crops = self.crops.narrow(0, start, length)?;
             let look = |crops: &Tensor| network.model.forward(crops, Mode::Eval);
             let plain = look(&crops)?;
-            let turned = look(&OTHER_VIEW.on_image(&crops)?)?;
+            let turned = look(&network.seen(&crops, OTHER_VIEW)?)?;
             let turned = undo(network, turned)?;
             let degraded = look(&self.degraded.narrow(0, start, length)?)?;
             for index in 0..length {
@@ -189,4 +189,41 @@ fn confidence(network: &Network, prediction: &Prediction) -> Result<f64> {
 /// The mean; NaN of nothing.
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::labels::Labels;
+    use crate::network::fixtures::sampled;
+
+    /// Finds nothing.
+    struct Nothing;
+
+    impl InstanceDecoder for Nothing {
+        fn decode(&self, _: &Prediction, (height, width): (usize, usize)) -> Result<Labels> {
+            Labels::from_rows(height, width, vec![0; height * width])
+        }
+    }
+
+    #[test]
+    fn the_other_view_of_a_coarse_map_is_of_the_same_pixels() {
+        let pixels = (0..8 * 8).map(|i| (i * 37 % 101) as f32);
+        let crops = Tensor::from_iter(pixels, &Device::Cpu).unwrap();
+        let crops = crops.reshape((1, 1, 8, 8)).unwrap();
+        let probe = Probe {
+            degraded: crops.clone(),
+            edges: vec![outlines::edges(&crops.get(0).unwrap()).unwrap()],
+            places: vec![Place {
+                image: 0,
+                top: 0,
+                left: 0,
+            }],
+            crops,
+        };
+        for grid in [1, 2, 4] {
+            let reading = probe.read(&sampled(grid), &Nothing, 1).unwrap();
+            assert_eq!(reading.spread, [0.], "grid {grid}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::adapt::{AdaptLoop, LoopState, StepReport};
 use crate::crops::CropSampler;
 use crate::error::{Error, Result};
+use crate::hold::{Asked, Held, Lever};
 use crate::labels::Labels;
 use crate::model::InstanceDecoder;
 use crate::monitor::Probe;
@@ -76,17 +77,6 @@ pub struct Look {
     pub held: Held,
     /// What the criteria with thresholds say.
     pub verdict: Verdict,
-}
-
-/// What a look changed in the weights, so that cells keep their size.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Held {
-    /// Nothing.
-    Nothing,
-    /// The foreground's bias was lowered by this much.
-    Lowered(f64),
-    /// All lengths were multiplied by this factor.
-    Stretched(f64),
 }
 
 /// Why a run ended.
@@ -178,7 +168,7 @@ impl Watch {
         })
     }
 
-    /// Lowers the foreground's bias of student and teacher, or stretches their lengths, as far as `hold` asks for after this look.
+    /// Changes what moves the size of objects in student and teacher as far as `hold` asks for after this look.
     fn hold(&self, look: &Look, adapting: &AdaptLoop, bench: &Workbench) -> Result<Held> {
         let name = self.hold.as_deref().unwrap_or_default();
         if name.is_empty() {
@@ -192,42 +182,28 @@ impl Watch {
                     "watch.hold: expected a criterion of this run, found {name}"
                 ))
             })?;
-        let model = &adapting.student.model;
-        let both = [&adapting.student.params, &adapting.teacher.network.params];
-        let maps = || {
-            let network = self.delivered(adapting);
-            bench.probe.maps(network, adapting.config().batch)
-        };
-        let drift = |instances: Vec<Labels>| {
-            let now = Reading {
-                instances,
-                ..Reading::default()
-            };
-            criterion.drift(bench.initial, &now)
-        };
-        let (size, decoder) = (bench.probe.size()?, bench.decoder);
-        if let Some(lengths) = model.lengths() {
-            let factor = lengths.factor(&maps()?, size, decoder, &drift)?;
-            if factor == 1. {
-                return Ok(Held::Nothing);
-            }
-            for params in both {
-                lengths.stretch(params, factor)?;
-            }
-            return Ok(Held::Stretched(factor));
-        }
-        let grown = look.drifts.get(name).is_some_and(|&drift| drift < 0.);
-        let Some(foreground) = model.foreground().filter(|_| grown) else {
+        let lever = Lever::of(adapting.student.model.as_ref());
+        let drift = look.drifts.get(name).copied().unwrap_or(f64::NAN);
+        let Some(lever) = lever.filter(|lever| lever.holds(drift)) else {
             return Ok(Held::Nothing);
         };
-        let fall = foreground.fall(&maps()?, size, decoder, &drift)?;
-        if fall == 0. {
-            return Ok(Held::Nothing);
+        let network = self.delivered(adapting);
+        let held = lever.find(&Asked {
+            maps: &bench.probe.maps(network, adapting.config().batch)?,
+            size: bench.probe.size()?,
+            decoder: bench.decoder,
+            drift: &|instances| {
+                let now = Reading {
+                    instances,
+                    ..Reading::default()
+                };
+                criterion.drift(bench.initial, &now)
+            },
+        })?;
+        for params in [&adapting.student.params, &adapting.teacher.network.params] {
+            lever.apply(held, params)?;
         }
-        for params in both {
-            foreground.lower(params, fall)?;
-        }
-        Ok(Held::Lowered(fall))
+        Ok(held)
     }
 
     /// What the criteria say of a reading after `step` steps.

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 use selfadapt_kernels::ema::ema;
-use selfadapt_kernels::views::{Activation, View, ViewsMerge, turn};
+use selfadapt_kernels::views::{Activation, ViewsMerge};
 
 use crate::dihedral::Dihedral;
 use crate::error::{Error, Result};
@@ -80,10 +80,10 @@ pub fn label(network: &Network, views: &[Dihedral], images: &Tensor) -> Result<P
         .map(|head| ViewsMerge::new(activation(head)))
         .collect();
     for view in views {
-        let seen = seen(images, kernel_view(*view), network.grid)?;
+        let seen = network.seen(images, *view)?;
         let prediction = network.model.forward(&seen, Mode::Eval)?;
         for ((head, map), merge) in heads.iter().zip(&prediction.heads).zip(&mut merges) {
-            merge.push(map, kernel_view(*view), &view.inverse().channel_map(head)?)?;
+            merge.push(map, view.kernel(), &view.inverse().channel_map(head)?)?;
         }
     }
     let mut label = PseudoLabel {
@@ -96,33 +96,6 @@ pub fn label(network: &Network, views: &[Dihedral], images: &Tensor) -> Result<P
         label.spread.push(spread);
     }
     Ok(label)
-}
-
-/// A view of `images` in which a network whose maps hold every `grid`-th pixel looks at the pixels that it looks at in the
-/// images themselves.
-///
-/// In `W` pixels, a multiple of `grid`, pixel `grid * i` lies at `W - 1 - grid * i` once columns are reversed, which is no
-/// multiple of `grid`; moved by `grid - 1` pixels to the left it is. The last column is repeated there.
-fn seen(images: &Tensor, view: View, grid: usize) -> Result<Tensor> {
-    let mut seen = turn(images, view)?;
-    for (axis, reversed) in [2, 3].into_iter().zip(view.reversed()) {
-        let length = seen.dim(axis)?;
-        let beyond = (grid - 1).min(length.saturating_sub(1));
-        if reversed && beyond > 0 {
-            let last = seen.narrow(axis, length - 1, 1)?;
-            let mut parts = vec![seen.narrow(axis, beyond, length - beyond)?];
-            parts.resize(1 + beyond, last);
-            seen = Tensor::cat(&parts, axis)?;
-        }
-    }
-    Ok(seen)
-}
-
-fn kernel_view(view: Dihedral) -> View {
-    View {
-        flip: view.flip,
-        turns: view.turns,
-    }
 }
 
 /// Classification heads are averaged as probabilities, regression heads as raw values.
@@ -139,51 +112,12 @@ mod tests {
     use super::*;
     use candle_core::Device;
 
-    use crate::head::{Equivariance, HeadKind};
-    use crate::maps::Prediction;
-    use crate::model::SegmentationModel;
-
-    /// A network whose map is every `grid`-th pixel of the image.
-    struct Sampled {
-        heads: [Head; 1],
-        grid: usize,
-    }
-
-    impl SegmentationModel for Sampled {
-        fn heads(&self) -> &[Head] {
-            &self.heads
-        }
-
-        fn forward(&self, images: &Tensor, _: Mode) -> Result<Prediction> {
-            let (batch, channels, height, width) = images.dims4()?;
-            let grid = self.grid;
-            let rows = images.reshape((batch, channels, height / grid, grid, width))?;
-            let rows = rows.narrow(3, 0, 1)?.contiguous()?;
-            let pixels = rows.reshape((batch, channels, height / grid, width / grid, grid))?;
-            let pixels = pixels.narrow(4, 0, 1)?.squeeze(4)?.contiguous()?;
-            Ok(Prediction {
-                embedding: images.mean((2, 3))?,
-                heads: vec![pixels],
-            })
-        }
-    }
+    use crate::network::fixtures::sampled;
 
     #[test]
     fn every_view_of_a_coarse_map_is_of_the_same_pixels() {
         for grid in [1, 2, 4] {
-            let sampled = Sampled {
-                heads: [Head {
-                    name: "image",
-                    channels: 1,
-                    kind: HeadKind::Regression(Equivariance::Scalar),
-                }],
-                grid,
-            };
-            let network = Network {
-                model: Box::new(sampled),
-                params: ParamSet::new([], |_| crate::params::Role::Weight).unwrap(),
-                grid,
-            };
+            let network = sampled(grid);
             let pixels = (0..8 * 16).map(|i| (i * 37 % 101) as f32);
             let image = Tensor::from_iter(pixels, &Device::Cpu).unwrap();
             let image = image.reshape((1, 1, 8, 16)).unwrap();

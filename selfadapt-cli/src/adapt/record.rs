@@ -8,8 +8,9 @@ use std::path::Path;
 use selfadapt_core::adapt::StepReport;
 use selfadapt_core::choice::{Decision, Mode};
 use selfadapt_core::error::{Error, Result};
+use selfadapt_core::hold::Held;
 use selfadapt_core::outlines::Fit;
-use selfadapt_core::run::{Held, Look};
+use selfadapt_core::run::Look;
 use selfadapt_core::stop::Verdict;
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +91,11 @@ pub struct ReadingLine {
 impl ReadingLine {
     /// A look as it is recorded.
     pub fn new(look: &Look, truth: Option<TruthLine>) -> Self {
+        let (held, stretched) = match look.held {
+            Held::Nothing => (None, None),
+            Held::Lowered(fall) => (Some(fall), None),
+            Held::Stretched(factor) => (None, Some(factor)),
+        };
         Self {
             step: look.step,
             drifts: look
@@ -98,14 +104,8 @@ impl ReadingLine {
                 .map(|(name, drift)| ((*name).to_owned(), drift.is_finite().then_some(*drift)))
                 .collect(),
             instances: look.instances,
-            held: match look.held {
-                Held::Lowered(fall) => Some(fall),
-                Held::Stretched(_) | Held::Nothing => None,
-            },
-            stretched: match look.held {
-                Held::Stretched(factor) => Some(factor),
-                Held::Lowered(_) | Held::Nothing => None,
-            },
+            held,
+            stretched,
             crossed: match look.verdict {
                 Verdict::Crossed { criterion, .. } => Some(criterion.to_owned()),
                 Verdict::Continue => None,

@@ -78,31 +78,31 @@ pub fn spoken(criterion: &str) -> &str {
     }
 }
 
-/// What a person should know of cells that changed their size while the model learned, and were held to their first one; `steps` are those
-/// whose weights are delivered.
+/// What a person should know of cells that changed their size while the model learned, and were held to their first one; `steps`
+/// are those whose weights are delivered.
 pub fn held(lines: &[Line], steps: usize) -> Option<String> {
-    let falls = lines.iter().filter_map(|line| match line {
-        Line::Reading(reading) if reading.step <= steps => reading.held,
-        _ => None,
-    });
-    let (looks, fall) = falls.fold((0, 0.), |(looks, sum), fall| (looks + 1, sum + fall));
-    let factors = lines.iter().filter_map(|line| match line {
-        Line::Reading(reading) if reading.step <= steps => reading.stretched,
-        _ => None,
-    });
-    let (stretches, factor) = factors.fold((0, 1.), |(looks, all), one| (looks + 1, all * one));
-    if stretches > 0 {
+    let looks = || {
+        lines.iter().filter_map(|line| match line {
+            Line::Reading(reading) if reading.step <= steps => Some(reading),
+            _ => None,
+        })
+    };
+    let falls: Vec<f64> = looks().filter_map(|look| look.held).collect();
+    let factors: Vec<f64> = looks().filter_map(|look| look.stretched).collect();
+    if !falls.is_empty() {
         return Some(format!(
-            "the size of cells changed while the model learned, and was brought back at {}: all lengths that the model predicts \
-             are {factor:.3} times as long for it",
-            count(stretches, "look")
+            "cells grew while the model learned, and were drawn back to their first size at {}: the bias of the foreground is \
+             {:.2} lower for it",
+            count(falls.len(), "look"),
+            falls.iter().sum::<f64>()
         ));
     }
-    (looks > 0).then(|| {
+    (!factors.is_empty()).then(|| {
         format!(
-            "cells grew while the model learned, and were drawn back to their first size at {}: the bias of the foreground is \
-             {fall:.2} lower for it",
-            count(looks, "look")
+            "the size of cells changed while the model learned, and was brought back at {}: all lengths that the model predicts \
+             are {:.3} times as long for it",
+            count(factors.len(), "look"),
+            factors.iter().product::<f64>()
         )
     })
 }
@@ -211,6 +211,19 @@ mod tests {
         let told = held(&lines, 15).unwrap();
         assert!(
             told.contains("at 2 looks:") && told.contains("0.75 lower"),
+            "{told}"
+        );
+        let stretched = |step: usize, factor: f64| match look(step, None) {
+            Line::Reading(reading) => Line::Reading(ReadingLine {
+                stretched: Some(factor),
+                ..reading
+            }),
+            other => other,
+        };
+        let lines = [stretched(5, 1.1), stretched(10, 1.2), stretched(15, 2.)];
+        let told = held(&lines, 10).unwrap();
+        assert!(
+            told.contains("at 2 looks:") && told.contains("1.320 times"),
             "{told}"
         );
     }

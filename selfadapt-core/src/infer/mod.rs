@@ -132,7 +132,7 @@ fn forward(
             let view = image
                 .narrow(1, tile.top, side.0)?
                 .narrow(2, tile.left, side.1)?;
-            tile.view.on_image(&view.unsqueeze(0)?)
+            network.seen(&view.unsqueeze(0)?, tile.view)
         })
         .collect::<Result<Vec<_>>>()?;
     let views = Tensor::cat(&views, 0)?.to_device(&network.params.device())?;

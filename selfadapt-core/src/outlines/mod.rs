@@ -132,7 +132,9 @@ impl Outlines {
         decoder: &dyn InstanceDecoder,
     ) -> Result<Vec<Found>> {
         let (_, _, height, width) = crops.dims4()?;
-        let drawn = foreground.drawn(maps, 0., (height, width), decoder)?;
+        let drawn = maps.iter();
+        let drawn = drawn.map(|maps| decoder.decode(maps, (height, width)));
+        let drawn = drawn.collect::<Result<Vec<_>>>()?;
         let diameter = median(&mut drawn.iter().flat_map(diameters).collect::<Vec<_>>());
         // Of no cells it is no number, and nothing follows from it.
         let reach = (REACH * diameter).round().max(2.) as u32;
