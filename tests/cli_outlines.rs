@@ -92,6 +92,7 @@ fn models_without_such_a_map_are_refused_only_when_asked() {
         said.starts_with("exit code 2") && said.contains("leave --fit-outlines away"),
         "{said}"
     );
+    assert!(!folder.path().join("stars").exists(), "a run was begun");
     let odd = "[adapt.outlines]\nbeyond = 2\n";
     std::fs::write(folder.path().join("odd.toml"), odd).unwrap();
     let odd = [

@@ -7,7 +7,6 @@ use crate::disagreement::disagreement;
 
 /// The change of the disagreement between the instances of the validation crops and those of the same crops
 /// after a fixed degradation; negative where the adapted model has become steadier than the untouched one.
-///
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Instability {
@@ -31,7 +30,7 @@ impl StopCriterion for Instability {
 }
 
 /// How much a model disagrees with itself under degradation.
-fn of(reading: &Reading) -> f64 {
+pub(crate) fn of(reading: &Reading) -> f64 {
     disagreement(&reading.instances, &reading.degraded)
 }
 

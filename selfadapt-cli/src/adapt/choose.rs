@@ -12,7 +12,7 @@ use selfadapt_core::stop::Verdict;
 
 use super::observe::Observer;
 use super::record::{Line, ReadingLine, TrialLine};
-use super::settings::RunConfig;
+use super::settings::{ENOUGH, RunConfig};
 use super::verdict::spoken;
 
 /// Where a run begins.
@@ -142,6 +142,16 @@ fn words(mode: &Mode, steps: usize, trial: &Trial) -> String {
     let drift = look.drifts.get("instability").copied().unwrap_or(f64::NAN);
     let points = (-100. * drift).round();
     match look.verdict {
+        Verdict::Crossed {
+            criterion: ENOUGH,
+            drift,
+            threshold,
+        } => format!(
+            "{tried}: not trusted, of 100 cells that the untouched model loses in degraded images {:.0} are found, where {:.1} \
+             would be enough",
+            (-100. * drift).max(0.),
+            -100. * threshold
+        ),
         Verdict::Crossed {
             criterion,
             drift,

@@ -57,7 +57,8 @@ const WIDTH: f64 = 420.;
 const HEIGHT: f64 = 220.;
 const LEFT: f64 = 62.;
 const BOTTOM: f64 = 34.;
-const TOP: f64 = 30.;
+/// The title, and below it the names of lines.
+const TOP: f64 = 44.;
 const RIGHT: f64 = 14.;
 
 /// Draws a record as one picture. `thresholds` are those of the criteria that may stop the run; `delivered` is marked.
@@ -311,17 +312,16 @@ fn panel(chart: &Chart, delivered: f64, palette: &Palette) -> String {
             path.join(" ")
         ));
         if chart.series.len() > 1 {
-            let y = 16. + 13. * index as f64;
+            let (left, y) = (LEFT + 106. * index as f64, 32.);
             put(format!(
-                "<line x1=\"{}\" x2=\"{}\" y1=\"{}\" y2=\"{}\" style=\"stroke:{colour}\" stroke-width=\"1.8\" stroke-dasharray=\"{dash}\"/>",
-                WIDTH - RIGHT - 110.,
-                WIDTH - RIGHT - 88.,
+                "<line x1=\"{left}\" x2=\"{}\" y1=\"{}\" y2=\"{}\" style=\"stroke:{colour}\" stroke-width=\"1.8\" stroke-dasharray=\"{dash}\"/>",
+                left + 22.,
                 y - 4.,
                 y - 4.
             ));
             put(format!(
                 "<text x=\"{}\" y=\"{y}\" style=\"fill:{text}\">{}</text>",
-                WIDTH - RIGHT - 84.,
+                left + 26.,
                 escape(&series.label)
             ));
         }

@@ -10,8 +10,10 @@ use selfadapt_core::choice::Choice;
 use selfadapt_core::error::{Error, Result};
 use selfadapt_core::io::{self, Axes};
 use selfadapt_core::model::{ModelConfig, Sizing};
+use selfadapt_core::network::Network;
 use selfadapt_core::objective::L2sp;
 use selfadapt_core::outlines::Outlines;
+use selfadapt_core::params::Lend;
 use selfadapt_models::format::{self, Loaded};
 
 use super::Args;
@@ -205,6 +207,11 @@ pub fn settle(args: &Args) -> Result<(RunConfig, Loaded), Failure> {
         config.adapt.crop = crop::side(config.model.as_ref(), scale, &images, &config.axes);
     }
     config.adapt.check(config.model.as_ref())?;
+    if config.adapt.outlines.fit {
+        let model = config.model.as_ref();
+        let network = Network::new(model, loaded.params.clone(), Lend::Detached)?;
+        config.adapt.outlines.suit(model, network.model.as_ref())?;
+    }
     Ok((config, loaded))
 }
 

@@ -58,6 +58,9 @@ pub enum Preset {
     Paper,
 }
 
+/// The criterion that says whether a trial has won enough to be trusted.
+pub const ENOUGH: &str = "relative-instability";
+
 impl Preset {
     /// Settings of the steps.
     pub fn adapt(self) -> AdaptConfig {
@@ -99,9 +102,11 @@ impl Preset {
                 Self::Paper => Vec::new(),
             },
             by: vec!["instability".into()],
-            margin: 0.05,
+            margin: 0.02,
             // Between the trials of the tuned sets that led to a gain and those that led to harm: docs/calibration.md.
-            limits: [("false-negative-rate".to_owned(), 0.125)].into(),
+            limits: [("false-negative-rate", 0.125), (ENOUGH, -0.125)]
+                .map(|(name, limit)| (name.to_owned(), limit))
+                .into(),
         }
     }
 
@@ -149,6 +154,7 @@ fn criteria(fits: bool) -> Vec<Box<dyn StopCriterion>> {
         Box::new(selfadapt_metrics::mean_confidence::MeanConfidence::default()),
         Box::new(selfadapt_metrics::view_variance::ViewVariance::default()),
         Box::new(selfadapt_metrics::instability::Instability::default()),
+        Box::new(selfadapt_metrics::relative_instability::RelativeInstability::default()),
         Box::new(selfadapt_metrics::view_disagreement::ViewDisagreement::default()),
         Box::new(selfadapt_metrics::instance_count::InstanceCount::default()),
         Box::new(selfadapt_metrics::instance_size::InstanceSize::default()),

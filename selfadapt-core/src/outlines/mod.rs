@@ -3,6 +3,7 @@
 //! edge; the student learns that, and once outlines lie on edges nothing falls any more.
 
 mod edges;
+mod fitting;
 mod levels;
 mod surroundings;
 
@@ -12,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::diameter::{diameters, median};
 use crate::error::{Error, Result};
 use crate::foreground::Foreground;
-use crate::maps::{Prediction, PseudoLabel};
-use crate::model::{InstanceDecoder, ModelConfig, SegmentationModel};
+use crate::maps::Prediction;
+use crate::model::InstanceDecoder;
 use edges::planes;
 pub(crate) use edges::{edges, sharpness};
+pub(crate) use fitting::Fitting;
 use levels::{Crop, Level};
 use surroundings::Surroundings;
 
@@ -181,84 +183,11 @@ impl Found {
     }
 }
 
-/// Fits the outlines in what a teacher labels.
-pub(crate) struct Fitting {
-    outlines: Outlines,
-    foreground: Foreground,
-    decoder: Box<dyn InstanceDecoder>,
-}
-
-impl std::fmt::Debug for Fitting {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.debug_struct("Fitting")
-            .field("outlines", &self.outlines)
-            .field("foreground", &self.foreground)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Fitting {
-    /// As `outlines` asks for; none where it does not.
-    ///
-    /// # Errors
-    /// If the model has no foreground whose logits could be lowered.
-    pub fn new(
-        outlines: Outlines,
-        model: &dyn ModelConfig,
-        network: &dyn SegmentationModel,
-    ) -> Result<Option<Self>> {
-        if !outlines.fit {
-            return Ok(None);
-        }
-        let foreground = network.foreground().ok_or_else(|| {
-            Error::Setting(format!(
-                "adapt.outlines.fit: expected a model that tells cells from background by one map, found {}, which has none; \
-                 leave --fit-outlines away",
-                model.typetag_name()
-            ))
-        })?;
-        Ok(Some(Self {
-            outlines,
-            foreground,
-            decoder: model.decoder_at(1.),
-        }))
-    }
-
-    /// Labels of crops `[B, C, H, W]` whose outlines lie where the crops change most.
-    ///
-    /// # Errors
-    /// If the labels do not fit the decoder or the crops.
-    pub fn fit(&self, crops: &Tensor, mut label: PseudoLabel) -> Result<PseudoLabel> {
-        let mut maps = Prediction {
-            heads: label.mean.clone(),
-            // Decoders draw from heads.
-            embedding: label.mean[0].clone(),
-        };
-        // As the decoder wants it: logits in place of probabilities.
-        let probabilities = self.foreground.logits(&maps)?.clamp(1e-6, 1. - 1e-6)?;
-        let logits = (probabilities.log()? - (1. - &probabilities)?.log()?)?;
-        let head = self.foreground.head;
-        maps.heads[head] = logits.clone();
-        let maps = (0..crops.dim(0)?)
-            .map(|index| maps.alone(index))
-            .collect::<Result<Vec<_>>>()?;
-        let found = self
-            .outlines
-            .find(&self.foreground, crops, &maps, self.decoder.as_ref())?;
-        let falls = found.iter().flat_map(|found| {
-            let owners = found.surroundings.owner.iter();
-            owners.map(|&owner| found.fall(owner) as f32)
-        });
-        let falls = Tensor::from_iter(falls, logits.device())?.reshape(logits.shape())?;
-        label.mean[head] = candle_nn::ops::sigmoid(&(logits - falls)?)?;
-        Ok(label)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::foreground::fixtures::{Above, FOREGROUND, square};
+    use crate::maps::PseudoLabel;
 
     const SIDE: usize = 64;
 

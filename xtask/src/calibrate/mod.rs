@@ -1,12 +1,13 @@
 //! `cargo xtask calibrate`: sets x settings x seeds, by running the binary and reading its records.
 
 pub mod sets;
+mod summary;
 mod table;
 
 use std::path::{Path, PathBuf};
 
 use crate::experiment::folders::{Choice, fill};
-use crate::experiment::job::{Job, Kind, run_all};
+use crate::experiment::job::{Job, Kind, all_went_well, run_each};
 use crate::experiment::program::{Program, Which};
 use crate::steps::Outcome;
 use sets::{Half, SETS, Set};
@@ -45,7 +46,7 @@ pub struct Args {
 /// Runs the task.
 ///
 /// # Errors
-/// If the binary cannot be built, a set cannot be made, or a run fails.
+/// If the binary cannot be built, a set cannot be made, or, once the tables of the others are written, if a run failed.
 pub fn run(args: &Args) -> Outcome {
     let program = args.which.program()?;
     let chosen: Vec<&Set> = SETS
@@ -80,13 +81,15 @@ pub fn run(args: &Args) -> Outcome {
             }
         }
     }
-    run_all(&program, &jobs)?;
+    let failed = run_each(&program, &jobs)?;
     let rows: Vec<table::Row> = rows
         .into_iter()
         .zip(&jobs)
+        .filter(|(_, job)| job.is_finished())
         .map(|((set, name, seed), job)| table::row(set, name, seed, &job.run))
         .collect::<Outcome<_>>()?;
-    table::write(&args.out, &rows)
+    table::write(&args.out, &rows)?;
+    all_went_well(&failed)
 }
 
 /// Makes `SET/adapt` and `SET/score`, unless they are there.

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use super::summary;
 use crate::experiment::record::{self, Reading};
 use crate::steps::Outcome;
 
 /// One run's results.
 #[derive(Debug)]
 pub struct Row {
-    set: String,
-    setting: String,
+    pub(super) set: String,
+    pub(super) setting: String,
     seed: u64,
     /// AP at 0.5 and 0.75.
     base: [f64; 2],
@@ -25,6 +26,15 @@ pub struct Row {
     seconds: f64,
     /// Every criterion at the last reading.
     drifts: BTreeMap<String, f64>,
+    /// By how much AP at 0.5 and 0.75 had changed at each look of the run.
+    pub(super) looks: Vec<[f64; 2]>,
+}
+
+impl Row {
+    /// By how much what is delivered differs from the model that the run began with.
+    pub(super) fn change(&self) -> [f64; 2] {
+        [0, 1].map(|k| self.delivered[k] - self.base[k])
+    }
 }
 
 /// Reads a finished run.
@@ -42,11 +52,15 @@ pub fn row(set: &str, setting: &str, seed: u64, run: &Path) -> Outcome<Row> {
     let readings = record.readings.iter();
     let best = readings.max_by(|a, b| a.ap50.total_cmp(&b.ap50));
     let best = best.unwrap_or(first);
+    let base = scores(first);
+    let looks = record.readings.iter().map(scores);
+    let looks = looks.map(|look| [0, 1].map(|k| look[k] - base[k]));
     Ok(Row {
+        looks: looks.collect(),
         set: set.to_owned(),
         setting: setting.to_owned(),
         seed,
-        base: scores(first),
+        base,
         delivered: scores(delivered.unwrap_or(first)),
         best: scores(best),
         last: scores(last),
@@ -58,7 +72,7 @@ pub fn row(set: &str, setting: &str, seed: u64, run: &Path) -> Outcome<Row> {
     })
 }
 
-/// Writes `table.csv` and `table.md`, and prints the latter.
+/// Writes `table.csv` and `table.md` (with the summary below the runs), and prints the latter.
 ///
 /// # Errors
 /// If a file cannot be written.
@@ -118,10 +132,43 @@ pub fn write(folder: &Path, rows: &[Row]) -> Outcome {
             row.seconds
         );
     }
+    text.push('\n');
+    text.push_str(&summary::markdown(rows));
     print!("{text}");
     for (name, content) in [("table.csv", csv), ("table.md", text)] {
         let path = folder.join(name);
         std::fs::write(&path, content).map_err(|e| format!("{}: {e}", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A run from `[.5, .3]` that delivers `change` and had `looks`.
+    pub(in crate::calibrate) fn row(
+        set: &str,
+        setting: &str,
+        change: [f64; 2],
+        looks: &[[f64; 2]],
+    ) -> Row {
+        let base = [0.5, 0.3];
+        let delivered = [0, 1].map(|k| base[k] + change[k]);
+        Row {
+            set: set.to_owned(),
+            setting: setting.to_owned(),
+            seed: 0,
+            base,
+            delivered,
+            best: delivered,
+            last: delivered,
+            delivered_step: 30,
+            best_step: 30,
+            stopped_by: String::new(),
+            seconds: 1.,
+            drifts: BTreeMap::new(),
+            looks: looks.to_vec(),
+        }
+    }
 }

@@ -44,8 +44,17 @@ pub struct Job {
 /// Does all jobs that are not done, in order, with a line before each.
 ///
 /// # Errors
-/// If a folder holds a run with other settings, or a run fails.
+/// If a folder holds a run with other settings, or, once all others are done, if runs failed.
 pub fn run_all(program: &Program, jobs: &[Job]) -> Outcome {
+    all_went_well(&run_each(program, jobs)?)
+}
+
+/// As [`run_all`], but what failed is given back, a line each: a set that a model refuses is no reason to do without the
+/// others.
+///
+/// # Errors
+/// If a folder holds a run with other settings.
+pub fn run_each(program: &Program, jobs: &[Job]) -> Outcome<Vec<String>> {
     let mut left: Vec<&Job> = Vec::new();
     let mut done = BTreeSet::new();
     for job in jobs {
@@ -61,6 +70,7 @@ pub fn run_all(program: &Program, jobs: &[Job]) -> Outcome {
         println!("{} of {all} runs are there already", done.len());
     }
     let began = Instant::now();
+    let mut failed = Vec::new();
     for (done, job) in left.iter().enumerate() {
         let minutes = began.elapsed().as_secs_f64() / 60.;
         let rest = match done {
@@ -71,9 +81,23 @@ pub fn run_all(program: &Program, jobs: &[Job]) -> Outcome {
             }
         };
         println!("run {} of {}: {}{rest}", done + 1, left.len(), job.title);
-        job.run(program)?;
+        if let Err(reason) = job.run(program) {
+            failed.push(format!("{}: {reason}", job.title));
+        }
     }
-    Ok(())
+    Ok(failed)
+}
+
+/// # Errors
+/// If anything failed, with all that did.
+pub fn all_went_well(failed: &[String]) -> Outcome {
+    match failed {
+        [] => Ok(()),
+        _ => Err(format!(
+            "these runs failed, the others are done:\n{}",
+            failed.join("\n")
+        )),
+    }
 }
 
 impl Job {
