@@ -202,7 +202,7 @@ mod tests {
         Trial::Seen(Look {
             step: 10,
             drifts: BTreeMap::from([("shakiness", shakiness), ("doubt", doubt), ("other", 9.)]),
-            instances: 5,
+            instances: Vec::new(),
             held: Held::Nothing,
             verdict,
         })

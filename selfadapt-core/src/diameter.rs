@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::infer::{InferOptions, predict};
-use crate::labels::Labels;
 use crate::model::{ModelConfig, Sizing};
 use crate::network::Network;
 
@@ -137,7 +136,7 @@ fn attempt(
             InferOptions::default(),
         )?;
         let labels = decoder.decode(&maps, window.size())?;
-        let mut own = diameters(&labels);
+        let mut own = labels.diameters();
         covered += labels.areas().iter().sum::<usize>() as f64;
         seen += (window.size().0 * window.size().1) as f64;
         let inconsistency = decoder.inconsistency(&maps, &labels)?;
@@ -171,14 +170,6 @@ fn attempt(
         },
         medians,
     ))
-}
-
-/// The diameter of the disc of each object's area, in pixels.
-pub(crate) fn diameters(labels: &Labels) -> Vec<f64> {
-    let areas = labels.areas().into_iter();
-    areas
-        .map(|area| (area as f64 * 4. / std::f64::consts::PI).sqrt())
-        .collect()
 }
 
 /// The middle value (of an even number, the upper of the two); NaN of nothing. Sorts.

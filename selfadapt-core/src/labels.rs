@@ -85,6 +85,14 @@ impl Labels {
         }
         areas
     }
+
+    /// The diameter of the disc of each object's area, in pixels.
+    pub fn diameters(&self) -> Vec<f64> {
+        let areas = self.areas().into_iter();
+        areas
+            .map(|area| (area as f64 * 4. / std::f64::consts::PI).sqrt())
+            .collect()
+    }
 }
 
 #[cfg(test)]

@@ -71,12 +71,19 @@ pub struct Look {
     pub step: usize,
     /// Every criterion by name.
     pub drifts: BTreeMap<&'static str, f64>,
-    /// Instances found.
-    pub instances: usize,
+    /// Instances found, a label image for each validation crop.
+    pub instances: Vec<Labels>,
     /// What was changed before this look.
     pub held: Held,
     /// What the criteria with thresholds say.
     pub verdict: Verdict,
+}
+
+impl Look {
+    /// How many instances were found.
+    pub fn found(&self) -> usize {
+        self.instances.iter().map(Labels::count).sum()
+    }
 }
 
 /// Why a run ended.
@@ -214,7 +221,7 @@ impl Watch {
             drifts: criteria
                 .map(|criterion| (criterion.name(), criterion.drift(initial, now)))
                 .collect(),
-            instances: now.instances.iter().map(Labels::count).sum(),
+            instances: now.instances.clone(),
             held: Held::Nothing,
             verdict: judge(&self.criteria, initial, now),
         }

@@ -25,11 +25,7 @@ impl StopCriterion for RelativeInstability {
 
     fn drift(&self, initial: &Reading, now: &Reading) -> f64 {
         let (first, now) = (instability::of(initial), instability::of(now));
-        if first > 0. {
-            now / first - 1.
-        } else {
-            now
-        }
+        if first > 0. { now / first - 1. } else { now }
     }
 
     fn threshold(&self) -> Option<f64> {
@@ -59,8 +55,9 @@ mod tests {
 
     #[test]
     fn what_is_won_is_measured_by_what_was_lost() {
-        let drift =
-            |first: u32, now: u32| RelativeInstability::default().drift(&reading(first), &reading(now));
+        let drift = |first: u32, now: u32| {
+            RelativeInstability::default().drift(&reading(first), &reading(now))
+        };
         assert_eq!(drift(2, 1), -0.5);
         assert_eq!(drift(2, 2), 0.);
         assert_eq!(drift(1, 3), 2.);

@@ -6,9 +6,11 @@ use selfadapt_core::adapt::config::BatchNorm;
 use selfadapt_core::adapt::{AdaptLoop, StepReport};
 use selfadapt_core::choice::{self, Decision, Mode, Trial};
 use selfadapt_core::error::Result;
+use selfadapt_core::labels::Labels;
 use selfadapt_core::params::ParamSet;
 use selfadapt_core::run::{Ending, Outcome, Workbench};
 use selfadapt_core::stop::Verdict;
+use selfadapt_metrics::disagreement::disagreement;
 
 use super::observe::Observer;
 use super::record::{Line, ReadingLine, TrialLine};
@@ -88,6 +90,7 @@ pub fn choose(
             .filter(|(index, _)| *index != taken)
             .map(lost)
             .sum(),
+        disagreement: between(&trials),
     })?;
     let all = trials.into_iter().zip(loops).zip(&choice.modes);
     let Some(((Trial::Seen(look), (adapting, reports)), mode)) = all.into_iter().nth(taken) else {
@@ -101,6 +104,21 @@ pub fn choose(
     }
     observer.looked(&look, &adapting)?;
     Ok(Start::Go(Box::new(adapting)))
+}
+
+/// How much what the trials find disagrees: the mean over pairs of those that were seen.
+fn between(trials: &[Trial]) -> Option<f64> {
+    let seen: Vec<&[Labels]> = trials
+        .iter()
+        .filter_map(|trial| match trial {
+            Trial::Seen(look) => Some(look.instances.as_slice()),
+            Trial::Broke(_) => None,
+        })
+        .collect();
+    let pairs = seen.iter().enumerate();
+    let pairs = pairs.flat_map(|(n, one)| seen[n + 1..].iter().map(move |other| (one, other)));
+    let apart: Vec<f64> = pairs.map(|(one, other)| disagreement(one, other)).collect();
+    (!apart.is_empty()).then(|| apart.iter().sum::<f64>() / apart.len() as f64)
 }
 
 fn over(ending: Ending, steps: usize) -> Start {
@@ -165,5 +183,56 @@ fn words(mode: &Mode, steps: usize, trial: &Trial) -> String {
             points.abs(),
             if points < 0. { "fewer" } else { "more" }
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use selfadapt_core::hold::Held;
+    use selfadapt_core::run::Look;
+
+    fn trial(row: &[u32]) -> Trial {
+        Trial::Seen(Look {
+            step: 10,
+            drifts: BTreeMap::new(),
+            instances: vec![Labels::from_rows(1, row.len(), row.to_vec()).unwrap()],
+            held: Held::Nothing,
+            verdict: Verdict::Continue,
+        })
+    }
+
+    #[test]
+    fn trials_are_compared_in_pairs() {
+        let both = || trial(&[1, 1, 0, 2, 2]);
+        let one = || trial(&[1, 1, 0, 0, 0]);
+        assert_eq!(between(&[both(), one()]), Some(0.5));
+        // Pairs apart by a half, by a half, and not at all.
+        assert_eq!(between(&[both(), one(), one()]), Some(1. / 3.));
+        let broken = || Trial::Broke("NaN".into());
+        assert_eq!(between(&[both(), broken()]), None);
+        assert_eq!(between(&[both()]), None);
+    }
+
+    #[test]
+    fn a_trial_that_wins_too_little_is_told_with_what_would_be_enough() {
+        let mode = Mode {
+            batch_norm: BatchNorm::Frozen,
+            learning_rate: 3e-4,
+        };
+        let Trial::Seen(look) = trial(&[1]) else {
+            unreachable!()
+        };
+        let look = Look {
+            verdict: Verdict::Crossed {
+                criterion: ENOUGH,
+                drift: -0.066,
+                threshold: -0.125,
+            },
+            ..look
+        };
+        insta::assert_snapshot!(words(&mode, 10, &Trial::Seen(look)), @"tried 10 steps with frozen statistics: not trusted, of 100 cells that the untouched model loses in degraded images 7 are found, where 12.5 would be enough");
     }
 }

@@ -52,7 +52,7 @@ impl Progress {
         self.say(&format!(
             "step {}: {} instances, missed {:.3}, embedding moved {:.3}{scored}",
             look.step,
-            look.instances,
+            look.found(),
             drift("false-negative-rate"),
             drift("embedding-distance"),
         ));

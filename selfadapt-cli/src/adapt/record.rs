@@ -32,6 +32,10 @@ pub enum Line {
         decision: Decision,
         /// Wall time of the trials that were not taken.
         seconds: f64,
+        /// How much what the trials find disagrees, 0 for the same instances and 1 for none in common; the mean over pairs of
+        /// trials, absent of a single one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        disagreement: Option<f64>,
     },
     /// A loss was not a number.
     WentBack {
@@ -103,7 +107,7 @@ impl ReadingLine {
                 .iter()
                 .map(|(name, drift)| ((*name).to_owned(), drift.is_finite().then_some(*drift)))
                 .collect(),
-            instances: look.instances,
+            instances: look.found(),
             held,
             stretched,
             crossed: match look.verdict {

@@ -167,9 +167,9 @@ pub fn gather(folder: &RunFolder) -> Result<Gathered> {
 
 impl Seen {
     fn new(before: &Labels, now: &Labels, scale: f64) -> Result<Self> {
-        let diameter = |area: usize| 2. * (area as f64 / std::f64::consts::PI).sqrt() / scale;
+        let diameters = now.diameters().into_iter();
         Ok(Self {
-            diameters: now.areas().into_iter().map(diameter).collect(),
+            diameters: diameters.map(|diameter| diameter / scale).collect(),
             outlines: outlines(now).iter().map(picture::chain).collect(),
             changes: Changes::between(before, now)?,
         })

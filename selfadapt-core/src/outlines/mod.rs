@@ -10,9 +10,10 @@ mod surroundings;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::diameter::{diameters, median};
+use crate::diameter::median;
 use crate::error::{Error, Result};
 use crate::foreground::Foreground;
+use crate::labels::Labels;
 use crate::maps::Prediction;
 use crate::model::InstanceDecoder;
 use edges::planes;
@@ -137,7 +138,7 @@ impl Outlines {
         let drawn = maps.iter();
         let drawn = drawn.map(|maps| decoder.decode(maps, (height, width)));
         let drawn = drawn.collect::<Result<Vec<_>>>()?;
-        let diameter = median(&mut drawn.iter().flat_map(diameters).collect::<Vec<_>>());
+        let diameter = median(&mut drawn.iter().flat_map(Labels::diameters).collect::<Vec<_>>());
         // Of no cells it is no number, and nothing follows from it.
         let reach = (REACH * diameter).round().max(2.) as u32;
         let mut all = Vec::new();

@@ -52,8 +52,9 @@ fn against_labels(rows: &[Row], first: &str, others: &[&str]) -> String {
         runs.push(row.change());
     }
     let means: BTreeMap<_, _> = means.iter().map(|(key, all)| (*key, mean(all))).collect();
-    let mut text =
-        format!("\n| set | {first} | best of the others, by the labels | |\n| --- | --- | --- | --- |\n");
+    let mut text = format!(
+        "\n| set | {first} | best of the others, by the labels | |\n| --- | --- | --- | --- |\n"
+    );
     let (mut of_first, mut of_best) = (Vec::new(), Vec::new());
     for set in rows.iter().map(|row| row.set.as_str()) {
         // In the order of the rows, each set once.
@@ -68,7 +69,11 @@ fn against_labels(rows: &[Row], first: &str, others: &[&str]) -> String {
             .filter_map(|other| Some((*other, *means.get(&(set, *other))?)));
         let (name, best) = candidates.fold(("kept", [0.; 2]), |best, other| {
             let sum = |change: [f64; 2]| change[0] + change[1];
-            if sum(other.1) > sum(best.1) { other } else { best }
+            if sum(other.1) > sum(best.1) {
+                other
+            } else {
+                best
+            }
         });
         let _ = writeln!(text, "| {set} | {} | {} | {name} |", pair(mine), pair(best));
         of_first.push((set, mine));
