@@ -47,7 +47,7 @@ pub struct Choice {
     #[serde(default)]
     pub margin: f64,
     /// Drifts by criterion beyond which a trial is not trusted. They are closer than a run's thresholds, as a trial
-    /// is shorter than a run.
+    /// is shorter than a run. Of the criterion that `watch.hold` names it is the drift with what was taken back.
     #[serde(default)]
     pub limits: BTreeMap<String, f64>,
 }
@@ -86,13 +86,17 @@ impl Choice {
         });
     }
 
-    /// A look at a trial, judged by the limits too.
+    /// A look at a trial, judged by the limits too; `held` is the criterion that was held before it.
     ///
     /// # Errors
     /// If a criterion named in `limits` is not among those read.
-    pub fn judge(&self, mut look: Look) -> Result<Look> {
+    pub fn judge(&self, mut look: Look, held: Option<&str>) -> Result<Look> {
         for (name, &threshold) in &self.limits {
-            let (criterion, drift) = drift(&look, name, "limits")?;
+            let (criterion, mut drift) = drift(&look, name, "limits")?;
+            if held == Some(name) {
+                // What was taken back has happened all the same.
+                drift += look.held.shrunk();
+            }
             if look.verdict == Verdict::Continue {
                 look.verdict = Verdict::of(criterion, drift, threshold);
             }
@@ -177,7 +181,9 @@ pub fn trial(
         }
     }
     let look = watch.hold_and_look(adapting, bench)?;
-    Ok(Some(Trial::Seen(choice.judge(look)?)))
+    Ok(Some(Trial::Seen(
+        choice.judge(look, watch.hold.as_deref())?,
+    )))
 }
 
 #[cfg(test)]
@@ -234,7 +240,7 @@ mod tests {
             let Trial::Seen(look) = seen(-1., doubt, verdict) else {
                 unreachable!()
             };
-            choice.judge(look).unwrap()
+            choice.judge(look, None).unwrap()
         };
         let fine = judged(0.1, Verdict::Continue);
         assert_eq!(fine.verdict, Verdict::Continue);
@@ -258,6 +264,30 @@ mod tests {
             choice.decide(&[Trial::Seen(fine)]).unwrap(),
             Decision::Take(0)
         );
+    }
+
+    #[test]
+    fn what_was_taken_back_counts_against_a_trial() {
+        let mut choice = choice();
+        choice.limits.insert("doubt".into(), 0.3);
+        let judged = |held: Held, name: Option<&str>| {
+            let Trial::Seen(look) = seen(-1., 0.05, Verdict::Continue) else {
+                unreachable!()
+            };
+            choice.judge(Look { held, ..look }, name).unwrap().verdict
+        };
+        // Objects a sixth wider than they were about to be drawn: a third of their area.
+        let stretched = Held::Stretched(1.16);
+        let Verdict::Crossed { drift, .. } = judged(stretched, Some("doubt")) else {
+            panic!("a trial that wore its objects away is trusted");
+        };
+        assert!((drift - 0.3468).abs() < 1e-3, "{drift}");
+        assert_eq!(judged(stretched, Some("other")), Verdict::Continue);
+        assert_eq!(judged(stretched, None), Verdict::Continue);
+        let little = Held::Stretched(1.1);
+        assert_eq!(judged(little, Some("doubt")), Verdict::Continue);
+        let lowered = Held::Lowered(3.);
+        assert_eq!(judged(lowered, Some("doubt")), Verdict::Continue);
     }
 
     #[test]
@@ -326,7 +356,7 @@ mod tests {
         let Trial::Seen(look) = trial else {
             unreachable!()
         };
-        let message = choice.judge(look).unwrap_err().to_string();
+        let message = choice.judge(look, None).unwrap_err().to_string();
         assert!(
             message.contains("limits: ") && message.contains("temper"),
             "{message}"

@@ -27,6 +27,18 @@ pub enum Held {
     Stretched(f64),
 }
 
+impl Held {
+    /// By how much objects had shrunk before that was taken back, as the logarithm of the ratio of areas; below 0 where they
+    /// had grown.
+    pub fn shrunk(self) -> f64 {
+        match self {
+            // An area goes with the square of its lengths. A bias says nothing of areas.
+            Self::Stretched(factor) => 2. * factor.ln(),
+            Self::Nothing | Self::Lowered(_) => 0.,
+        }
+    }
+}
+
 /// What moves the size of objects in a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lever {

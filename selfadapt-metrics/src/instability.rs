@@ -30,7 +30,7 @@ impl StopCriterion for Instability {
 }
 
 /// How much a model disagrees with itself under degradation.
-pub(crate) fn of(reading: &Reading) -> f64 {
+fn of(reading: &Reading) -> f64 {
     disagreement(&reading.instances, &reading.degraded)
 }
 

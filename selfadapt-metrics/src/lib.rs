@@ -22,7 +22,6 @@ mod mean_change;
 pub mod mean_confidence;
 mod median;
 pub mod new_instances;
-pub mod relative_instability;
 pub mod shrinkage;
 pub mod source_distance;
 pub mod view_disagreement;

@@ -12,7 +12,6 @@ pub fn spoken(name: &str) -> String {
         "mean-confidence" => "change of the network's confidence",
         "view-variance" => "disagreement between flipped and turned views",
         "instability" => "cells that are lost when noise and blur are added",
-        "relative-instability" => "the same, as a share of those that your model loses",
         "instance-count" => "change of the number of cells",
         "instance-size" => "change of the cells' size",
         other => return other.replace('-', " "),
