@@ -11,6 +11,7 @@ use crate::steps::{Outcome, capture};
 
 /// What a comparison takes.
 #[derive(Debug, clap::Args)]
+#[group(id = "turns")]
 pub struct Args {
     /// A Python that has the package, as named in tests/interop
     #[arg(long, value_name = "PATH")]

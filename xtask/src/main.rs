@@ -89,3 +89,15 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_task_has_arguments_that_clap_refuses() {
+        // It looks at a task's arguments only when that task is asked for.
+        Args::command().debug_assert();
+    }
+}
