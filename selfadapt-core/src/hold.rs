@@ -189,21 +189,31 @@ mod tests {
         instances.iter().map(of).sum::<usize>() as f64
     }
 
-    fn fall(before: f64, now: f64) -> f64 {
-        let size = (SIDE, SIDE);
-        let first = area(&[Above.decode(&cone(before), size).unwrap()]);
-        // The logarithm of the ratio of areas, as `shrinkage` has it; no number where nothing is left.
+    /// Asks about the maps of now: the logarithm of the ratio of areas, as `shrinkage` has it; no number where nothing is left.
+    fn asked<T>(
+        decoder: &dyn InstanceDecoder,
+        side: usize,
+        [before, now]: [Prediction; 2],
+        find: impl FnOnce(&Asked) -> Result<T>,
+    ) -> T {
+        let size = (side, side);
+        let first = area(&[decoder.decode(&before, size).unwrap()]);
         let drift = |instances: Vec<Labels>| match area(&instances) {
             0. => f64::NAN,
             left => (first / left).ln(),
         };
         let asked = Asked {
-            maps: &[cone(now)],
+            maps: &[now],
             size,
-            decoder: &Above,
+            decoder,
             drift: &drift,
         };
-        fall_for(&FOREGROUND, &asked).unwrap()
+        find(&asked).unwrap()
+    }
+
+    fn fall(before: f64, now: f64) -> f64 {
+        let maps = [before, now].map(cone);
+        asked(&Above, SIDE, maps, |asked| fall_for(&FOREGROUND, asked))
     }
 
     #[test]
@@ -254,21 +264,8 @@ mod tests {
     }
 
     fn factor(before: f64, now: f64) -> f64 {
-        let area = |instances: &[Labels]| instances[0].areas().first().map_or(0, |area| *area);
-        let disc = |radius: f64| square(WIDE, |_, _| radius);
-        let size = (WIDE, WIDE);
-        let first = area(&[Disc.decode(&disc(before), size).unwrap()]);
-        let drift = |instances: Vec<Labels>| match area(&instances) {
-            0 => f64::NAN,
-            now => (first as f64 / now as f64).ln(),
-        };
-        let asked = Asked {
-            maps: &[disc(now)],
-            size,
-            decoder: &Disc,
-            drift: &drift,
-        };
-        factor_for(&LENGTHS, &asked).unwrap()
+        let maps = [before, now].map(|radius| square(WIDE, |_, _| radius));
+        asked(&Disc, WIDE, maps, |asked| factor_for(&LENGTHS, asked))
     }
 
     #[test]

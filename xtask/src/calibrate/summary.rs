@@ -1,43 +1,41 @@
 //! What a calibration comes to: means, the worst run, how much of the best look was captured, and what labels would have
 //! chosen.
 
-use std::collections::BTreeMap;
-use std::fmt::Write;
-
 use super::table::Row;
-
-/// Runs whose best look gains no more than this have nothing to capture: it is noise.
-const GAIN: f64 = 0.01;
+use crate::experiment::numbers::{self, LEAST_GAIN, share};
 
 /// The summary as Markdown. The first setting is what is judged; with others beside it, what it gains is compared with
 /// the best of the others for each set, chosen with the labels.
 pub fn markdown(rows: &[Row]) -> String {
-    let mut settings: Vec<&str> = Vec::new();
-    for row in rows {
-        if !settings.contains(&row.setting.as_str()) {
-            settings.push(&row.setting);
-        }
-    }
-    let mut text = "| setting | runs | mean change | worst run | captured of the best look at 0.5 | at 0.75 | of the sum |\n| --- | ---: | --- | --- | ---: | ---: | ---: |\n".to_owned();
-    for setting in &settings {
+    let settings = each_once(rows.iter().map(|row| row.setting.as_str()));
+    let lines = settings.iter().map(|setting| {
         let of: Vec<&Row> = rows.iter().filter(|row| row.setting == *setting).collect();
         let changes: Vec<[f64; 2]> = of.iter().map(|row| row.change()).collect();
         let worst = |k: usize| changes.iter().map(|c| c[k]).fold(f64::INFINITY, f64::min);
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "| {setting} | {} | {} | {} | {} | {} | {} |",
-            of.len(),
+        vec![
+            (*setting).to_owned(),
+            of.len().to_string(),
             pair(mean(&changes)),
             pair([worst(0), worst(1)]),
             captured(&of, |gain| gain[0]),
             captured(&of, |gain| gain[1]),
-            captured(&of, |gain| gain[0] + gain[1]),
-        );
-    }
+            captured(&of, sum),
+        ]
+    });
+    let head = [
+        "setting",
+        "runs",
+        "mean change",
+        "worst run",
+        "captured of the best look at 0.5",
+        "at 0.75",
+        "of the sum",
+    ];
+    let mut text = numbers::markdown(&head, 1, &lines.collect::<Vec<_>>());
     if let [first, others @ ..] = settings.as_slice()
         && !others.is_empty()
     {
+        text.push('\n');
         text.push_str(&against_labels(rows, first, others));
     }
     text
@@ -46,52 +44,41 @@ pub fn markdown(rows: &[Row]) -> String {
 /// For each set the best of `others`, or the untouched model, by the sum of both numbers; and the share of that which
 /// `first` gains.
 fn against_labels(rows: &[Row], first: &str, others: &[&str]) -> String {
-    let mut means: BTreeMap<(&str, &str), Vec<[f64; 2]>> = BTreeMap::new();
-    for row in rows {
-        let runs = means.entry((&row.set, &row.setting)).or_default();
-        runs.push(row.change());
-    }
-    let means: BTreeMap<_, _> = means.iter().map(|(key, all)| (*key, mean(all))).collect();
-    let mut text = format!(
-        "\n| set | {first} | best of the others, by the labels | |\n| --- | --- | --- | --- |\n"
-    );
-    let (mut of_first, mut of_best) = (Vec::new(), Vec::new());
-    for set in rows.iter().map(|row| row.set.as_str()) {
-        // In the order of the rows, each set once.
-        if of_first.iter().any(|(done, _)| *done == set) {
-            continue;
-        }
-        let Some(&mine) = means.get(&(set, first)) else {
+    let change = |set: &str, setting: &str| {
+        let of = |row: &&Row| row.set == set && row.setting == setting;
+        let runs: Vec<[f64; 2]> = rows.iter().filter(of).map(Row::change).collect();
+        (!runs.is_empty()).then(|| mean(&runs))
+    };
+    let (mut lines, mut of_first, mut of_best) = (Vec::new(), Vec::new(), Vec::new());
+    for set in each_once(rows.iter().map(|row| row.set.as_str())) {
+        let Some(mine) = change(set, first) else {
             continue;
         };
-        let candidates = others
-            .iter()
-            .filter_map(|other| Some((*other, *means.get(&(set, *other))?)));
-        let (name, best) = candidates.fold(("kept", [0.; 2]), |best, other| {
-            let sum = |change: [f64; 2]| change[0] + change[1];
-            if sum(other.1) > sum(best.1) {
-                other
-            } else {
-                best
+        let mut best = ("kept", [0.; 2]);
+        for &other in others {
+            if let Some(gained) = change(set, other)
+                && sum(gained) > sum(best.1)
+            {
+                best = (other, gained);
             }
-        });
-        let _ = writeln!(text, "| {set} | {} | {} | {name} |", pair(mine), pair(best));
-        of_first.push((set, mine));
-        of_best.push(best);
+        }
+        lines.push([set.to_owned(), pair(mine), pair(best.1), best.0.to_owned()].to_vec());
+        of_first.push(mine);
+        of_best.push(best.1);
     }
-    let of_first: Vec<[f64; 2]> = of_first.into_iter().map(|(_, change)| change).collect();
     let (mine, best) = (mean(&of_first), mean(&of_best));
-    let share = |k: usize| percent(mine[k], best[k]);
-    let sum = percent(mine[0] + mine[1], best[0] + best[1]);
-    let _ = writeln!(
-        text,
-        "| mean | {} | {} | {} / {} of it, {sum} of the sum |",
-        pair(mine),
-        pair(best),
-        share(0),
-        share(1)
+    let shares = [
+        share(0., best[0], mine[0]),
+        share(0., best[1], mine[1]),
+        share(0., sum(best), sum(mine)),
+    ];
+    let shares = format!(
+        "{} / {} of it, {} of the sum",
+        shares[0], shares[1], shares[2]
     );
-    text
+    lines.push(["mean".to_owned(), pair(mine), pair(best), shares].to_vec());
+    let head = ["set", first, "best of the others, by the labels", "setting"];
+    numbers::markdown(&head, head.len(), &lines)
 }
 
 /// What runs deliver of what their best look gains, where that is worth naming.
@@ -100,7 +87,7 @@ fn captured(rows: &[&Row], what: impl Fn([f64; 2]) -> f64) -> String {
     for row in rows {
         let most = row.looks.iter().map(|look| what(*look));
         let most = most.fold(f64::NEG_INFINITY, f64::max);
-        if most > GAIN {
+        if most > LEAST_GAIN {
             delivered += what(row.change());
             best += most;
             runs += 1;
@@ -108,8 +95,19 @@ fn captured(rows: &[&Row], what: impl Fn([f64; 2]) -> f64) -> String {
     }
     match runs {
         0 => "none gains".to_owned(),
-        _ => format!("{} of {runs} runs", percent(delivered, best)),
+        _ => format!("{} of {runs} runs", share(0., best, delivered)),
     }
+}
+
+/// Each name once, in the order in which they come first.
+fn each_once<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut all = Vec::new();
+    for name in names {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
 }
 
 fn mean(changes: &[[f64; 2]]) -> [f64; 2] {
@@ -117,16 +115,12 @@ fn mean(changes: &[[f64; 2]]) -> [f64; 2] {
     [0, 1].map(|k| changes.iter().map(|change| change[k]).sum::<f64>() / n)
 }
 
-fn pair(change: [f64; 2]) -> String {
-    format!("{:+.3} / {:+.3}", change[0], change[1])
+fn sum(change: [f64; 2]) -> f64 {
+    change[0] + change[1]
 }
 
-fn percent(part: f64, whole: f64) -> String {
-    if whole > 0. {
-        format!("{:.0} %", 100. * part / whole)
-    } else {
-        "-".to_owned()
-    }
+fn pair(change: [f64; 2]) -> String {
+    format!("{:+.3} / {:+.3}", change[0], change[1])
 }
 
 #[cfg(test)]

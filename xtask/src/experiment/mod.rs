@@ -2,5 +2,6 @@
 
 pub mod folders;
 pub mod job;
+pub mod numbers;
 pub mod program;
 pub mod record;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::domain::Domain;
-use super::numbers::markdown;
+use crate::experiment::numbers::markdown;
 use crate::experiment::record::{Reading, Record};
 
 /// The paper's panels first, in its order; what else a run records follows.

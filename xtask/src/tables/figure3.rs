@@ -8,8 +8,8 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 
 use super::domain::{Domain, Plan, Start};
-use super::numbers::score;
 use crate::experiment::folders::{make, put, read, stems};
+use crate::experiment::numbers::score;
 use crate::experiment::program::Program;
 use crate::steps::Outcome;
 

@@ -5,7 +5,6 @@ mod benchmarks;
 mod domain;
 mod figure2;
 mod figure3;
-mod numbers;
 mod pages;
 mod paper;
 mod scale;

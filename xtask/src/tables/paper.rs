@@ -2,7 +2,7 @@
 
 use crate::steps::Outcome;
 
-use super::numbers::Spread;
+use crate::experiment::numbers::Spread;
 
 /// A table of the paper.
 #[derive(Clone, Debug)]

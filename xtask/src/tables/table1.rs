@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use super::domain::{Domain, Results, Start, Tuned};
-use super::numbers::{Spread, difference, markdown, share};
 use super::paper::Paper;
 use super::stops::{SCORES, Stop, scores};
+use crate::experiment::numbers::{Spread, difference, markdown, share};
 use crate::experiment::record::Record;
 use crate::steps::Outcome;
 

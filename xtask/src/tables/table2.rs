@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use super::domain::{ABLATIONS, Domain, Plan, Start};
-use super::numbers::{Spread, difference, markdown};
 use super::paper::Paper;
 use super::stops::{SCORES, Stop, scores};
+use crate::experiment::numbers::{Spread, difference, markdown};
 use crate::experiment::record::{Reading, Record};
 use crate::steps::Outcome;
 

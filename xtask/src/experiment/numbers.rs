@@ -10,7 +10,7 @@ pub struct Spread {
 }
 
 /// Gains below this are noise, and no share of them is taken.
-const LEAST_GAIN: f64 = 0.01;
+pub const LEAST_GAIN: f64 = 0.01;
 
 impl Spread {
     /// Of a number that is not drawn.
