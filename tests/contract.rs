@@ -19,7 +19,9 @@ pub fn models() -> Vec<(String, Box<dyn ModelConfig>)> {
         .map(|format| format.name.to_owned())
         .collect();
     names.sort();
-    assert!(names.iter().any(|name| name == "cellpose"), "{names:?}");
+    for expected in ["cellpose", "mesmer", "stardist"] {
+        assert!(names.iter().any(|name| name == expected), "{names:?}");
+    }
     let mut models: Vec<(String, Box<dyn ModelConfig>)> = names
         .into_iter()
         .map(|name| {
@@ -29,6 +31,9 @@ pub fn models() -> Vec<(String, Box<dyn ModelConfig>)> {
             (name, config)
         })
         .collect();
+    let normed = serde_json::json!({ "model": "stardist", "unet_batch_norm": true });
+    let normed = serde_json::from_value(normed).expect("StarDist has norms");
+    models.push(("stardist with norms".into(), normed));
     models.push((
         "toy".into(),
         Box::new(crate::toy::ToyConfig { threshold: 0.5 }),

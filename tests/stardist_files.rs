@@ -173,6 +173,10 @@ fn folders_that_are_no_such_model_are_explained() {
             with("\"n_rays\": 32", "\"n_rays\": \"32\""),
             "n_rays = \"32\"",
         ),
+        (
+            with("\"n_rays\": 32", "\"n_rays\": 64"),
+            "another architecture",
+        ),
         (changed("config.json", None), "known are"),
         (changed("weights_best.h5", None), "without weights"),
         (

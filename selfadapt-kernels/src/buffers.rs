@@ -4,6 +4,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::lines::Lines;
+
 /// How much more than the most that was ever in use may be held, as a share of it.
 const SLACK: f64 = 0.25;
 
@@ -16,16 +18,16 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
 
 /// Free memory, the longest unused first, and counts of values.
 struct Pool {
-    free: Vec<Vec<f32>>,
+    free: Vec<Lines>,
     kept: usize,
     in_use: usize,
     most: usize,
 }
 
-/// A buffer of `f32`; its memory serves the next [`Buffer::take`] of about the same length.
+/// A buffer of `f32` that begins at a cache line; its memory serves the next [`Buffer::take`] of about the same length.
 #[derive(Debug)]
 pub struct Buffer {
-    values: Vec<f32>,
+    values: Lines,
     len: usize,
 }
 
@@ -35,9 +37,12 @@ fn pool() -> MutexGuard<'static, Pool> {
 }
 
 impl Pool {
-    /// The smallest free memory of at least `len` values and not much more.
-    fn fitting(&mut self, len: usize) -> Option<Vec<f32>> {
-        let fits = |held: &Vec<f32>| held.len() >= len && held.len() <= len + len / 2;
+    /// The smallest free memory of at least `len` values and not much more; of up to eight times as many where new
+    /// memory would have other memory given back, for that would soon be asked for anew.
+    fn fitting(&mut self, len: usize) -> Option<Lines> {
+        let full = self.in_use + self.kept + len > self.allowed();
+        let most = if full { 8 * len } else { len + len / 2 };
+        let fits = |held: &Lines| held.len() >= len && held.len() <= most;
         let best = (0..self.free.len())
             .filter(|&i| fits(&self.free[i]))
             .min_by_key(|&i| self.free[i].len())?;
@@ -46,9 +51,14 @@ impl Pool {
         Some(values)
     }
 
+    /// How many values may be held.
+    fn allowed(&self) -> usize {
+        (self.most as f64 * (1.0 + SLACK)) as usize
+    }
+
     /// Gives memory back until what is held is near the most that was ever in use.
     fn shrink(&mut self) {
-        let allowed = (self.most as f64 * (1.0 + SLACK)) as usize;
+        let allowed = self.allowed();
         while self.in_use + self.kept > allowed && !self.free.is_empty() {
             self.kept -= self.free.remove(0).len();
         }
@@ -60,14 +70,16 @@ impl Buffer {
     pub fn take(len: usize) -> Self {
         let mut pool = pool();
         let found = pool.fitting(len);
-        pool.in_use += found.as_ref().map_or(len, Vec::len);
+        pool.in_use += found
+            .as_ref()
+            .map_or(Lines::rounded(len), |held| held.len());
         pool.most = pool.most.max(pool.in_use);
         if found.is_none() {
             pool.shrink();
         }
         drop(pool);
         Self {
-            values: found.unwrap_or_else(|| vec![0.0; len]),
+            values: found.unwrap_or_else(|| Lines::zeros(len)),
             len,
         }
     }
@@ -124,6 +136,7 @@ mod tests {
         first.fill(7.0);
         let (address, second) = (first.as_ptr(), Buffer::take(1_000_003));
         assert_ne!(address, second.as_ptr());
+        assert_eq!(address as usize % 64, 0);
         drop(first);
         let third = Buffer::take(900_001);
         assert_eq!((third.as_ptr(), third.len()), (address, 900_001));
@@ -131,5 +144,23 @@ mod tests {
         let small = Buffer::take(500_001);
         assert_ne!(small.as_ptr(), address, "half of it would be wasted");
         assert_eq!(*Buffer::copy_of(&[1.0, 2.0]), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn larger_memory_serves_rather_than_being_given_back() {
+        let held = Lines::zeros(1024);
+        let mut pool = Pool {
+            kept: held.len(),
+            free: vec![held],
+            in_use: 1000,
+            most: 2024,
+        };
+        // 506 more may be held.
+        assert!(pool.fitting(500).is_none(), "half of it would be wasted");
+        assert_eq!(pool.fitting(512).map(|held| held.len()), Some(1024));
+        assert_eq!((pool.kept, pool.free.len()), (0, 0));
+        pool.free.push(Lines::zeros(4112));
+        pool.kept = 4112;
+        assert!(pool.fitting(512).is_none(), "more than eight times");
     }
 }

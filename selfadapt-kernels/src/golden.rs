@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::adamw::{AdamW, Settings};
 use crate::batch_norm::{batch_norm_eval, batch_norm_train};
+use crate::conv2d::{Algorithm, conv2d};
 use crate::masked_loss::{masked_bce_with_logits, masked_cross_entropy, masked_mse};
 use crate::max_pool::max_pool2d;
 use crate::quantile::quantile_per_channel;
@@ -123,6 +124,9 @@ fn layers_agree_with_pytorch() {
                     },
                 );
             }
+            "conv2d" => check(case, arrays, &["x", "weight", "bias"], 4e-6, |v| {
+                conv2d(&v[0], &v[1], Some(&v[2]), number(2), Algorithm::Direct)
+            }),
             "max" => check(case, arrays, &["x"], 1e-6, |v| {
                 max_pool2d(&v[0], number(2), number(3))
             }),
@@ -133,7 +137,17 @@ fn layers_agree_with_pytorch() {
             _ => seen -= 1,
         }
     }
-    assert_eq!(seen, 12 + 12 + 3 + 9);
+    assert_eq!(seen, 13 + 7 + 13 + 3 + 9);
+}
+
+#[test]
+fn winograd_agrees_with_pytorch() {
+    let cases = recorded();
+    for case in ["conv2d_3_1_5_7", "conv2d_3_1_32_16"] {
+        check(case, &cases[case], &["x", "weight", "bias"], 2e-5, |v| {
+            conv2d(&v[0], &v[1], Some(&v[2]), 1, Algorithm::Winograd)
+        });
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod gradcheck;
 pub mod h_maxima;
 mod in_place;
 pub mod label_flows;
+mod lines;
 pub mod masked_loss;
 pub mod masks;
 pub mod math;

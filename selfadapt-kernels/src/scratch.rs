@@ -3,39 +3,33 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// A cache line, so that every buffer starts on one.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; LINE]);
-
-const LINE: usize = 16;
+use crate::lines::Lines;
 
 /// How many buffers a thread keeps at most; a convolution holds four at a time.
 const KEPT: usize = 8;
 
 thread_local! {
-    static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Vec<Lines>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A buffer of `f32` aligned to a cache line; its memory goes back to the thread that drops it.
 pub(crate) struct Scratch {
-    lines: Vec<Line>,
+    lines: Lines,
     len: usize,
 }
 
 /// A buffer of `len` values; what they are is unspecified (they come from earlier uses).
 pub(crate) fn take(len: usize) -> Scratch {
-    let wanted = len.div_ceil(LINE);
     let mut lines = FREE.with_borrow_mut(|free| {
         // The smallest that is large enough, else the largest (to be replaced by a larger one).
         let fitting = (0..free.len())
-            .filter(|&i| free[i].len() >= wanted)
+            .filter(|&i| free[i].len() >= len)
             .min_by_key(|&i| free[i].len());
         let chosen = fitting.or_else(|| (0..free.len()).max_by_key(|&i| free[i].len()));
         chosen.map(|i| free.swap_remove(i)).unwrap_or_default()
     });
-    if lines.len() < wanted {
-        lines = vec![Line([0.0; LINE]); wanted];
+    if lines.len() < len {
+        lines = Lines::zeros(len);
     }
     Scratch { lines, len }
 }
@@ -68,16 +62,13 @@ impl Deref for Scratch {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: `Line` is `repr(C)` over `[f32; 16]`, whose 64 bytes its alignment does not pad, so
-        // the lines are `16 * lines.len() >= len` contiguous initialised f32.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        &self.lines[..self.len]
     }
 }
 
 impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as in `deref`; the unique borrow of `self` makes this one unique.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        &mut self.lines[..self.len]
     }
 }
 

@@ -131,6 +131,27 @@ for step, rate in enumerate((1e-2, 3e-2, 2e-2)):
         keep(f"adamw_{k}", **{f"weight{step}": w.clone(), f"teacher{step}": t.clone(),
                               f"first{step}": state["exp_avg"].clone(), f"second{step}": state["exp_avg_sq"].clone()})
 
+# Further cases stand last, so that the numbers of those before them stay as they are.
+for kernel, stride, (ci, co), (h, w) in ((3, 1, (5, 7), (6, 9)), (3, 1, (32, 16), (9, 11)), (1, 1, (6, 3), (5, 4)),
+                                         (3, 2, (4, 6), (9, 8)), (7, 2, (3, 5), (11, 10)), (1, 2, (5, 4), (7, 6)),
+                                         (5, 1, (2, 3), (7, 5))):
+    x, weight, bias = leaf(2, ci, h, w), leaf(co, ci, kernel, kernel, scale=0.3), leaf(co)
+    y = F.conv2d(x, weight, bias, stride, kernel // 2)
+    dy = back(y)
+    keep(f"conv2d_{kernel}_{stride}_{ci}_{co}", x=x, weight=weight, bias=bias, y=y, dy=dy,
+         dx=x.grad, dweight=weight.grad, dbias=bias.grad)
+# Longer than the kernels' blocks of pixels.
+x, gamma, beta = leaf(1, 2, 35, 40, scale=2, shift=0.7), leaf(2), leaf(2)
+y = F.relu(F.batch_norm(x, torch.zeros(2), torch.ones(2), gamma, beta, True, 0.05, 1e-5))
+dy = back(y)
+v, m = torch.var_mean(x, (0, 2, 3), correction=0)
+keep("batch_norm_train_relu_long", x=x, gamma=gamma, beta=beta, y=y, dy=dy, dx=x.grad, dgamma=gamma.grad,
+     dbeta=beta.grad, batch_mean=m, batch_variance=v)
+x = leaf(1, 1, 4, 301)
+y = F.max_pool2d(x, 2, 2)
+dy = back(y)
+keep("max_pool_2_2_long", x=x, y=y, dy=dy, dx=x.grad)
+
 header, offset = {}, 0
 for name in sorted(arrays):
     size = arrays[name].nbytes

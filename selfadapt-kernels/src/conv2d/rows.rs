@@ -57,40 +57,88 @@ impl Kernel for PackRow<'_> {
             assert!(row.offset() + span <= second.values.len());
         }
         assert!((self.columns - 1) * self.pitch + written <= self.to.len());
-        let lanes_written = simd.first(written);
+        let whole = channels == S::F32_LANES;
+        let to = self.to.as_mut_ptr();
         for x in (0..self.columns).step_by(S::F32_LANES) {
-            let count = (self.columns - x).min(S::F32_LANES);
-            // SAFETY: row `i < channels` spans `offset + i * plane ..+ columns`, asserted inside `values`.
-            let mut block = unsafe {
-                let from = self.input.values.as_ptr().add(row.offset() + x);
-                load_rows(simd, from, plane, channels, count)
-            };
-            // SAFETY: `second` was asserted to hold the same rows.
-            unsafe { change(simd, self.input, row, x, count, &mut block) };
-            simd.transpose(&mut block);
-            for (i, vector) in block.iter().take(S::F32_LANES).enumerate() {
-                if i < count {
-                    // SAFETY: pixel `x + i < columns` spans `(x + i) * pitch ..+ written`, asserted inside `to`.
-                    unsafe {
-                        let to = self.to.as_mut_ptr().add((x + i) * self.pitch);
-                        if written == S::F32_LANES {
-                            simd.store(to, *vector);
-                        } else {
-                            simd.mask_store_ptr_f32s(lanes_written, to, *vector);
-                        }
-                    }
+            let square = Square::at::<S>(x, self.columns, channels);
+            // SAFETY: rows `i < channels` span `offset + i * plane ..+ columns`, asserted inside `values` and
+            // `second`; pixels `x < columns` span `x * pitch ..+ written`, asserted inside `to`.
+            unsafe {
+                if whole && square.columns == S::F32_LANES {
+                    self.square::<S, true>(simd, square, written, to);
+                } else {
+                    self.square::<S, false>(simd, square, written, to);
                 }
             }
         }
     }
 }
 
-/// Loads `count` values of each of `rows` rows, `pitch` apart; everything else is zero.
+impl PackRow<'_> {
+    /// Packs one square of the row that goes to `to`; `WHOLE` if it has all of its rows and columns.
+    ///
+    /// # Safety
+    /// The square's rows must be inside the input, its pixels with `written` values each inside what `to` points to.
+    #[inline(always)]
+    unsafe fn square<S: Vector, const WHOLE: bool>(
+        &self,
+        simd: S,
+        square: Square,
+        written: usize,
+        to: *mut f32,
+    ) {
+        // SAFETY: as the caller vouches for.
+        unsafe {
+            let from = self.input.values.as_ptr();
+            let from = from.add(self.row.offset() + square.x);
+            let plane = self.row.planes.plane();
+            let mut block = load_rows::<S, WHOLE>(simd, from, plane, square.rows, square.columns);
+            change::<S, WHOLE>(simd, self.input, self.row, square, &mut block);
+            simd.transpose(&mut block);
+            let to = to.add(square.x * self.pitch);
+            let lanes = simd.first(written);
+            for i in 0..S::F32_LANES {
+                if WHOLE {
+                    simd.store(to.add(i * self.pitch), block[i]);
+                } else if i < square.columns {
+                    simd.mask_store_ptr_f32s(lanes, to.add(i * self.pitch), block[i]);
+                }
+            }
+        }
+    }
+}
+
+/// Rows of channels by columns of pixels that are transposed at once, up to `F32_LANES` each.
+#[derive(Clone, Copy)]
+pub(crate) struct Square {
+    pub x: usize,
+    pub rows: usize,
+    pub columns: usize,
+    /// How many of the first columns belong to the square before it as well.
+    pub again: usize,
+}
+
+impl Square {
+    /// The square of the column `x`, of `columns`: the last one reaches back instead of being narrower, for
+    /// whole squares are loaded, transposed and stored without masks.
+    #[inline(always)]
+    pub fn at<S: Vector>(x: usize, columns: usize, rows: usize) -> Self {
+        let start = x.min(columns.saturating_sub(S::F32_LANES));
+        Self {
+            x: start,
+            rows,
+            columns: (columns - start).min(S::F32_LANES),
+            again: x - start,
+        }
+    }
+}
+
+/// Loads `count` values of each of `rows` rows, `pitch` apart; everything else is zero. `WHOLE`: `F32_LANES` of both.
 ///
 /// # Safety
 /// `from + i * pitch ..+ count` must be readable for every `i < rows`.
 #[inline(always)]
-pub(crate) unsafe fn load_rows<S: Vector>(
+pub(crate) unsafe fn load_rows<S: Vector, const WHOLE: bool>(
     simd: S,
     from: *const f32,
     pitch: usize,
@@ -99,43 +147,39 @@ pub(crate) unsafe fn load_rows<S: Vector>(
 ) -> Block<S> {
     let mut block = [simd.splat_f32s(0.0); MAX_LANES];
     let lanes = simd.first(count);
-    for (i, vector) in block.iter_mut().take(S::F32_LANES).enumerate() {
-        if i < rows {
-            // SAFETY: the caller vouches for row `i`, of which only `count` values are read.
-            *vector = unsafe {
-                let from = from.add(i * pitch);
-                if count == S::F32_LANES {
-                    simd.load(from)
-                } else {
-                    simd.mask_load_ptr_f32s(lanes, from)
-                }
-            };
+    for i in 0..S::F32_LANES {
+        // SAFETY: the caller vouches for row `i`, of which only `count` values are read.
+        unsafe {
+            if WHOLE || (i < rows && count == S::F32_LANES) {
+                block[i] = simd.load(from.add(i * pitch));
+            } else if i < rows {
+                block[i] = simd.mask_load_ptr_f32s(lanes, from.add(i * pitch));
+            }
         }
     }
     block
 }
 
-/// Applies what `input` does to its values to the columns `x..x + count` of rows of channels; rows without
-/// a channel stay zero.
+/// Applies what `input` does to its values to a square of rows of channels; rows without a channel stay zero.
 ///
 /// # Safety
-/// The second term, if any, must hold those columns of those rows.
+/// The second term, if any, must hold the square.
 #[inline(always)]
-unsafe fn change<S: Vector>(
+unsafe fn change<S: Vector, const WHOLE: bool>(
     simd: S,
     input: &Input,
     row: RowOfChannels,
-    x: usize,
-    count: usize,
+    square: Square,
     block: &mut Block<S>,
 ) {
-    let channels = row.channels(S::F32_LANES);
+    // A number that the compiler knows spares the checks of indices below.
+    let channels = if WHOLE { S::F32_LANES } else { square.rows };
     if let Some(affine) = input.affine {
         let (scale, shift) = affine.at(row.planes, row.image, row.channel, channels);
-        for (i, vector) in block.iter_mut().take(S::F32_LANES).enumerate() {
-            if i < channels {
+        for i in 0..S::F32_LANES {
+            if WHOLE || i < channels {
                 let (scale, shift) = (simd.splat_f32s(scale[i]), simd.splat_f32s(shift[i]));
-                *vector = simd.fma(*vector, scale, shift);
+                block[i] = simd.fma(block[i], scale, shift);
             }
         }
     }
@@ -143,19 +187,19 @@ unsafe fn change<S: Vector>(
         let scale = &second.scale[row.channel..row.channel + channels];
         // SAFETY: the caller vouches for the rows of the second term.
         let values = unsafe {
-            let from = second.values.as_ptr().add(row.offset() + x);
-            load_rows(simd, from, row.planes.plane(), channels, count)
+            let from = second.values.as_ptr().add(row.offset() + square.x);
+            load_rows::<S, WHOLE>(simd, from, row.planes.plane(), channels, square.columns)
         };
-        for (i, vector) in block.iter_mut().take(S::F32_LANES).enumerate() {
-            if i < channels {
-                *vector = simd.fma(values[i], simd.splat_f32s(scale[i]), *vector);
+        for i in 0..S::F32_LANES {
+            if WHOLE || i < channels {
+                block[i] = simd.fma(values[i], simd.splat_f32s(scale[i]), block[i]);
             }
         }
     }
     if input.relu {
         let zero = simd.splat_f32s(0.0);
-        for vector in block.iter_mut().take(S::F32_LANES) {
-            *vector = simd.max_f32s(*vector, zero);
+        for i in 0..S::F32_LANES {
+            block[i] = simd.max_f32s(block[i], zero);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::epilogue::{Epilogue, Gate, Sums};
 use super::output::SharedOutput;
-use super::rows::{RowOfChannels, load_rows};
+use super::rows::{RowOfChannels, Square, load_rows};
 use crate::simd_vector::{Block, Kernel, MAX_LANES, Vector};
 
 /// Stores a whole row: channel `i` of pixel `x` comes from `from[x * pitch + i]`.
@@ -76,62 +76,33 @@ impl Kernel for StoreOwnRow<'_> {
         // rows are not touched below.
         let to = unsafe { this.to.write_at(row.offset(), span) };
         let mut totals = [[simd.splat_f32s(0.0); MAX_LANES]; 2];
+        let whole = channels == S::F32_LANES;
+        let row = Row {
+            row,
+            from: this.from,
+            pitch: this.pitch,
+            epilogue,
+            residual,
+            gate,
+            to,
+        };
         for x in (0..columns).step_by(S::F32_LANES) {
-            let count = (columns - x).min(S::F32_LANES);
-            // SAFETY: pixel `x + i < columns` has a whole vector in `from`, asserted above.
-            let mut block = unsafe {
-                let from = this.from.as_ptr().add(x * this.pitch);
-                load_rows(simd, from, this.pitch, count, S::F32_LANES)
-            };
-            simd.transpose(&mut block);
-            if let Some(bias) = epilogue.bias {
-                let bias = &bias[row.channel..row.channel + channels];
-                for (i, vector) in block.iter_mut().take(S::F32_LANES).enumerate() {
-                    if i < channels {
-                        *vector = simd.add_f32s(*vector, simd.splat_f32s(bias[i]));
-                    }
-                }
-            }
-            if let Some(residual) = residual {
-                // SAFETY: `residual` is the row's span, which row `i` is inside of up to `columns`.
-                let other =
-                    unsafe { load_rows(simd, residual.as_ptr().add(x), plane, channels, count) };
-                for (vector, other) in block.iter_mut().zip(other) {
-                    *vector = simd.add_f32s(*vector, other);
-                }
-            }
-            let mut other = [simd.splat_f32s(0.0); MAX_LANES];
-            if let Some(gate) = gate {
-                // SAFETY: `gate.values` is the row's span, as above.
-                other =
-                    unsafe { load_rows(simd, gate.values.as_ptr().add(x), plane, channels, count) };
-                if gate.relu {
-                    close(simd, gate, row, &other, &mut block);
-                }
-            }
-            if epilogue.sums.center().is_some() {
-                add_to(simd, epilogue.sums, row, count, &block, &other, &mut totals);
-            }
-            let lanes = simd.first(count);
-            for (i, vector) in block.iter().take(S::F32_LANES).enumerate() {
-                if i < channels {
-                    // SAFETY: row `i < channels` spans `i * plane ..+ columns` from `to`, inside `span`.
-                    unsafe {
-                        let to = to.add(i * plane + x);
-                        if count == S::F32_LANES {
-                            simd.store(to, *vector);
-                        } else {
-                            simd.mask_store_ptr_f32s(lanes, to, *vector);
-                        }
-                    }
+            let square = Square::at::<S>(x, columns, channels);
+            // SAFETY: pixels `x < columns` have a whole vector in `from`, asserted above; rows `i < channels` span
+            // `i * plane ..+ columns`, inside `span`, of the others.
+            unsafe {
+                if whole && square.columns == S::F32_LANES {
+                    row.square::<S, true>(simd, square, &mut totals);
+                } else {
+                    row.square::<S, false>(simd, square, &mut totals);
                 }
             }
         }
         if epilogue.sums.center().is_some() {
-            let (first, second) = this.sums.split_at_mut(row.planes.channels);
+            let (first, second) = this.sums.split_at_mut(row.row.planes.channels);
             for (total, sums) in totals.into_iter().zip([first, second]) {
                 let total = sum_of_rows(simd, total);
-                let sums = &mut sums[row.channel..row.channel + channels];
+                let sums = &mut sums[row.row.channel..row.row.channel + channels];
                 let before = simd.partial_load_f32s(sums);
                 simd.partial_store_f32s(sums, simd.add_f32s(before, total));
             }
@@ -139,63 +110,140 @@ impl Kernel for StoreOwnRow<'_> {
     }
 }
 
-/// Zeroes what a ReLU behind the gate's affine has cut off.
-#[inline(always)]
-fn close<S: Vector>(
-    simd: S,
-    gate: Gate,
+/// A row that is being stored, square by square.
+struct Row<'a> {
     row: RowOfChannels,
-    values: &Block<S>,
-    block: &mut Block<S>,
-) {
-    let channels = row.channels(S::F32_LANES);
-    let (scale, shift) = gate.affine.at(row.planes, row.image, row.channel, channels);
-    let zero = simd.splat_f32s(0.0);
-    for (i, vector) in block.iter_mut().take(S::F32_LANES).enumerate() {
-        if i < channels {
-            let (scale, shift) = (simd.splat_f32s(scale[i]), simd.splat_f32s(shift[i]));
-            let open = simd.greater_than_f32s(simd.fma(values[i], scale, shift), zero);
-            *vector = simd.select_f32s(open, *vector, zero);
+    from: &'a [f32],
+    pitch: usize,
+    epilogue: &'a Epilogue<'a>,
+    /// The residual and the gate from the row's first value on, as `to`.
+    residual: Option<&'a [f32]>,
+    gate: Option<Gate<'a>>,
+    to: *mut f32,
+}
+
+impl Row<'_> {
+    /// Stores one square and adds to the running sums of each channel; `WHOLE` if it has all of its rows and columns.
+    ///
+    /// # Safety
+    /// The square's pixels must be whole vectors of `from`, and its rows inside residual, gate and `to`, which no other
+    /// task may write meanwhile.
+    #[inline(always)]
+    unsafe fn square<S: Vector, const WHOLE: bool>(
+        &self,
+        simd: S,
+        square: Square,
+        totals: &mut [Block<S>; 2],
+    ) {
+        let (epilogue, plane) = (self.epilogue, self.row.planes.plane());
+        let channels = if WHOLE { S::F32_LANES } else { square.rows };
+        let columns = if WHOLE { S::F32_LANES } else { square.columns };
+        // SAFETY: the caller vouches for the square's pixels.
+        let mut block = unsafe {
+            let from = self.from.as_ptr().add(square.x * self.pitch);
+            load_rows::<S, WHOLE>(simd, from, self.pitch, columns, S::F32_LANES)
+        };
+        simd.transpose(&mut block);
+        if let Some(bias) = epilogue.bias {
+            let bias = &bias[self.row.channel..self.row.channel + channels];
+            for i in 0..S::F32_LANES {
+                if WHOLE || i < channels {
+                    block[i] = simd.add_f32s(block[i], simd.splat_f32s(bias[i]));
+                }
+            }
+        }
+        if let Some(residual) = self.residual {
+            // SAFETY: the caller vouches for the square's rows.
+            let other = unsafe {
+                let from = residual.as_ptr().add(square.x);
+                load_rows::<S, WHOLE>(simd, from, plane, channels, columns)
+            };
+            for i in 0..S::F32_LANES {
+                block[i] = simd.add_f32s(block[i], other[i]);
+            }
+        }
+        if let Some(gate) = self.gate {
+            // SAFETY: as above.
+            let values = unsafe {
+                let from = gate.values.as_ptr().add(square.x);
+                load_rows::<S, WHOLE>(simd, from, plane, channels, columns)
+            };
+            if gate.relu {
+                close::<S, WHOLE>(simd, gate, self.row, square, &values, &mut block);
+            }
+            if let Sums::Products { center } = epilogue.sums {
+                let center = &center[self.row.channel..self.row.channel + channels];
+                for i in 0..S::F32_LANES {
+                    if WHOLE || i < channels {
+                        let factor = simd.sub_f32s(values[i], simd.splat_f32s(center[i]));
+                        add_to(simd, square, i, block[i], factor, totals);
+                    }
+                }
+            }
+        }
+        if let Sums::Moments { center } = epilogue.sums {
+            let center = &center[self.row.channel..self.row.channel + channels];
+            for i in 0..S::F32_LANES {
+                if WHOLE || i < channels {
+                    let value = simd.sub_f32s(block[i], simd.splat_f32s(center[i]));
+                    add_to(simd, square, i, value, value, totals);
+                }
+            }
+        }
+        let lanes = simd.first(columns);
+        for i in 0..S::F32_LANES {
+            // SAFETY: the caller vouches for the square's rows.
+            unsafe {
+                if WHOLE {
+                    simd.store(self.to.add(i * plane + square.x), block[i]);
+                } else if i < channels {
+                    simd.mask_store_ptr_f32s(lanes, self.to.add(i * plane + square.x), block[i]);
+                }
+            }
         }
     }
 }
 
-/// Adds the first `count` columns of rows of channels to the running sums of each row.
+/// Zeroes what a ReLU behind the gate's affine has cut off.
+#[inline(always)]
+fn close<S: Vector, const WHOLE: bool>(
+    simd: S,
+    gate: Gate,
+    row: RowOfChannels,
+    square: Square,
+    values: &Block<S>,
+    block: &mut Block<S>,
+) {
+    let channels = if WHOLE { S::F32_LANES } else { square.rows };
+    let (scale, shift) = gate.affine.at(row.planes, row.image, row.channel, channels);
+    let zero = simd.splat_f32s(0.0);
+    for i in 0..S::F32_LANES {
+        if WHOLE || i < channels {
+            let (scale, shift) = (simd.splat_f32s(scale[i]), simd.splat_f32s(shift[i]));
+            let open = simd.greater_than_f32s(simd.fma(values[i], scale, shift), zero);
+            block[i] = simd.select_f32s(open, block[i], zero);
+        }
+    }
+}
+
+/// Adds row `i` of a square of values, and of their products with `factor`, to the running sums of that row.
 #[inline(always)]
 fn add_to<S: Vector>(
     simd: S,
-    sums: Sums,
-    row: RowOfChannels,
-    count: usize,
-    block: &Block<S>,
-    other: &Block<S>,
+    square: Square,
+    i: usize,
+    value: S::f32s,
+    factor: S::f32s,
     totals: &mut [Block<S>; 2],
 ) {
-    let channels = row.channels(S::F32_LANES);
-    let Some(center) = sums.center() else { return };
-    let center = &center[row.channel..row.channel + channels];
-    let zero = simd.splat_f32s(0.0);
-    let inside = simd.first(count).mask();
-    let products = matches!(sums, Sums::Products { .. });
-    for i in 0..S::F32_LANES {
-        if i < channels {
-            let center = simd.splat_f32s(center[i]);
-            let (value, factor) = if products {
-                (block[i], simd.sub_f32s(other[i], center))
-            } else {
-                let value = simd.sub_f32s(block[i], center);
-                (value, value)
-            };
-            // Beyond the row's end the terms above are not zero.
-            let value = if count < S::F32_LANES {
-                simd.select_f32s(inside, value, zero)
-            } else {
-                value
-            };
-            totals[0][i] = simd.add_f32s(totals[0][i], value);
-            totals[1][i] = simd.fma(value, factor, totals[1][i]);
-        }
+    let mut value = value;
+    if square.again > 0 || square.columns < S::F32_LANES {
+        // Not what was summed before, nor what is not zero beyond the row's end.
+        let counted = simd.mask_between_m32s(square.again as u32, square.columns as u32);
+        value = simd.select_f32s(counted.mask(), value, simd.splat_f32s(0.0));
     }
+    totals[0][i] = simd.add_f32s(totals[0][i], value);
+    totals[1][i] = simd.fma(value, factor, totals[1][i]);
 }
 
 /// The vector whose lane `i` is the sum of the lanes of vector `i`.

@@ -132,7 +132,8 @@ impl Wanted {
             };
             if tensor.dims() != expected {
                 return Err(format!(
-                    "{}/{keras}: config.json says {expected:?}, the file holds {:?}",
+                    "{}/{keras}: config.json says {expected:?}, the file holds {:?}; is this the weights file of \
+                     another architecture?",
                     self.name,
                     tensor.dims()
                 ));
