@@ -174,7 +174,7 @@ fn folders_that_are_no_such_model_are_explained() {
             "n_rays = \"32\"",
         ),
         (
-            with("\"n_rays\": 32", "\"n_rays\": 64"),
+            with("\"net_conv_after_unet\": 8", "\"net_conv_after_unet\": 16"),
             "another architecture",
         ),
         (changed("config.json", None), "known are"),
