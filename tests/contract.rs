@@ -32,12 +32,9 @@ pub fn models() -> Vec<(String, Box<dyn ModelConfig>)> {
         })
         .collect();
     let normed = serde_json::json!({ "model": "stardist", "unet_batch_norm": true });
-    let normed = serde_json::from_value(normed).expect("StarDist has norms");
-    models.push(("stardist with norms".into(), normed));
-    models.push((
-        "toy".into(),
-        Box::new(crate::toy::ToyConfig { threshold: 0.5 }),
-    ));
+    models.push(("normed".into(), serde_json::from_value(normed).unwrap()));
+    let toy = crate::toy::ToyConfig { threshold: 0.5 };
+    models.push(("toy".into(), Box::new(toy)));
     models
 }
 

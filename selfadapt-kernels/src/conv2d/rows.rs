@@ -1,6 +1,11 @@
 //! Packs image rows of planes `[B, C, H, W]` into channel-last working memory, a square of pixels by channels
 //! at a time, applying the input's affine, second term and ReLU on the way.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over a block's vectors are written alike, whether one block is indexed or two"
+)]
+
 use super::geometry::Planes;
 use super::operand::Input;
 use crate::simd_vector::{Block, Kernel, MAX_LANES, Vector};

@@ -1,6 +1,11 @@
 //! Stores channel-last working memory as image rows of planes `[B, C, H, W]`, with everything that an
 //! [`Epilogue`] asks for on the way.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over a block's vectors are written alike, whether one block is indexed or two"
+)]
+
 use super::epilogue::{Epilogue, Gate, Sums};
 use super::output::SharedOutput;
 use super::rows::{RowOfChannels, Square, load_rows};
