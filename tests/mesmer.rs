@@ -57,13 +57,18 @@ pub fn apart(found: &[f32], expected: &[f32]) -> f32 {
 
 /// The original's output of a head (`[H, W, C]`, activated), from our maps.
 pub fn activated(prediction: &Prediction, head: usize) -> Vec<f32> {
+    activated_of(prediction, head, 0)
+}
+
+/// The same of one image of a batch.
+fn activated_of(prediction: &Prediction, head: usize, image: usize) -> Vec<f32> {
     let map = &prediction.heads[head];
     let map = if head.is_multiple_of(2) {
         map.clone()
     } else {
         candle_nn::ops::softmax(map, 1).unwrap()
     };
-    values(&map.get(0).unwrap().permute((1, 2, 0)).unwrap())
+    values(&map.get(image).unwrap().permute((1, 2, 0)).unwrap())
 }
 
 fn image_of(array: &ArrayD<f32>) -> Image {
@@ -290,6 +295,40 @@ fn maps_and_labels_are_those_of_mesmer() {
             );
             assert!(ap >= 0.97, "{name} {labels}: AP@0.9 {ap}");
         }
+    }
+}
+
+/// `cargo xtask interop mesmer` says where an adapted network is, and what ONNX Runtime computed with it.
+#[test]
+fn a_written_network_computes_what_onnxruntime_does() {
+    let place = |name| std::env::var_os(name).map(PathBuf::from);
+    let (Some(written), Some(maps)) = (
+        place("SELFADAPT_MESMER_WRITTEN"),
+        place("SELFADAPT_MESMER_MAPS"),
+    ) else {
+        println!("skipped: cargo xtask interop mesmer runs it");
+        return;
+    };
+    let loaded = format::open(written).unwrap();
+    let network = Network::new(&config_of(&loaded), loaded.params, Lend::Detached).unwrap();
+    let mut npz = Npz::open(maps);
+    let tiles = npz.f32("tiles");
+    let tiles = Tensor::from_vec(tiles.iter().copied().collect(), tiles.shape(), &Device::Cpu);
+    let tiles = tiles.unwrap().permute((0, 3, 1, 2)).unwrap();
+    let said = network
+        .model
+        .forward(&tiles.contiguous().unwrap(), Mode::Eval);
+    let said = said.unwrap();
+    println!("| head | selfadapt against onnxruntime |\n| --- | ---: |");
+    for head in 0..4 {
+        let expected = npz.f32(&format!("semantic_{head}"));
+        let mut found = Vec::new();
+        for tile in 0..expected.shape()[0] {
+            found.extend(activated_of(&said, head, tile));
+        }
+        let off = apart(&found, expected.as_slice().unwrap());
+        println!("| semantic_{head} | {off:.1e} |");
+        assert!(off < 1e-3, "semantic_{head}: {off}");
     }
 }
 

@@ -1,12 +1,14 @@
 """Runs Mesmer's own ONNX file and one that selfadapt wrote in onnxruntime, and times its network against ours.
 
-    python check_mesmer.py --original mesmer.onnx --written adapted.onnx
+    python check_mesmer.py --original mesmer.onnx --written adapted.onnx --record maps.npz
+    python check_mesmer.py --tile tile256.npz --image tile.tif
     python check_mesmer.py --original mesmer.onnx --binary target/debug/selfadapt --image tissue.tif --rounds 3
 
 Needs numpy and onnxruntime, and tifffile for --image (two channels, nuclear and membrane).
 """
 
 import argparse
+import datetime
 import json
 import os
 import subprocess
@@ -26,11 +28,25 @@ def session(path, threads):
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def compare(original, written, threads):
-    image = np.random.default_rng(0).uniform(0, 1, (1, 256, 256, 2)).astype("float32")
-    one, two = (session(path, threads).run(HEADS, {"input_0": image}) for path in (original, written))
-    for name, a, b in zip(HEADS, one, two):
-        print(f"{name}: range {a.min():.3f} to {a.max():.3f}, largest difference {np.abs(a - b).max():.3g}")
+def draw(tile, image):
+    """Writes a recorded tile [H, W, 2] as an image of two channels."""
+    import tifffile
+
+    raw = np.load(tile)["raw"]
+    tifffile.imwrite(image, np.ascontiguousarray(raw.transpose(2, 0, 1)), metadata={"axes": "CYX"})
+
+
+def compare(original, written, record, threads):
+    """Both files on the same tiles; what the written one says is recorded, for ours to be compared with."""
+    tiles = np.random.default_rng(0).uniform(0, 1, (2, 256, 256, 2)).astype("float32")
+    one, two = (session(path, threads).run(HEADS, {"input_0": tiles}) for path in (original, written))
+    differences = [float(np.abs(a - b).max() / np.ptp(a)) for a, b in zip(one, two)]
+    if not all(difference > 0 for difference in differences):
+        raise SystemExit(f"expected other maps of the adapted network in each head, found differences {differences}")
+    told = ", ".join(f"{name} {difference:.2g}" for name, difference in zip(HEADS, differences))
+    print(f"Checked on {datetime.date.today()}; onnxruntime {onnxruntime.__version__}, numpy {np.__version__}. From the original the adapted network differs by {told}.\n")
+    if record:
+        np.savez(record, tiles=tiles, **dict(zip(HEADS, two)))
 
 
 def bench(args):
@@ -58,15 +74,19 @@ def bench(args):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--original", required=True)
+    parser.add_argument("--original")
     parser.add_argument("--written")
+    parser.add_argument("--record")
+    parser.add_argument("--tile")
     parser.add_argument("--binary")
     parser.add_argument("--image")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
+    if args.tile:
+        draw(args.tile, args.image)
     if args.written:
-        compare(args.original, args.written, args.threads)
+        compare(args.original, args.written, args.record, args.threads)
     if args.binary:
         bench(args)

@@ -1,6 +1,7 @@
 //! `cargo xtask interop`: what we write, opened by the real packages; the findings go to `docs/interop.md`.
 
 mod cellpose;
+mod mesmer;
 mod page;
 mod stardist;
 
@@ -14,6 +15,7 @@ use crate::steps::Outcome;
 enum Package {
     Cellpose,
     Stardist,
+    Mesmer,
 }
 
 /// Open our files with the real packages and compare
@@ -27,6 +29,8 @@ pub struct Args {
     #[command(flatten)]
     stardist: stardist::Python,
     #[command(flatten)]
+    mesmer: mesmer::Places,
+    #[command(flatten)]
     options: Options,
 }
 
@@ -37,6 +41,11 @@ pub fn run(args: Args) -> Outcome {
     }
     if wanted(Package::Stardist) {
         stardist::run(&args.stardist, &args.options)?;
+    }
+    if args.packages.is_empty() && !args.mesmer.known() {
+        eprintln!("mesmer: left out; name its network with --mesmer");
+    } else if wanted(Package::Mesmer) {
+        mesmer::run(&args.mesmer, &args.options)?;
     }
     Ok(())
 }
