@@ -9,12 +9,7 @@ use crate::lines::Lines;
 /// How much more than the most that was ever in use may be held, as a share of it.
 const SLACK: f64 = 0.25;
 
-static POOL: Mutex<Pool> = Mutex::new(Pool {
-    free: Vec::new(),
-    kept: 0,
-    in_use: 0,
-    most: 0,
-});
+static POOL: Mutex<Pool> = Mutex::new(Pool::EMPTY);
 
 /// Free memory, the longest unused first, and counts of values.
 struct Pool {
@@ -37,6 +32,34 @@ fn pool() -> MutexGuard<'static, Pool> {
 }
 
 impl Pool {
+    const EMPTY: Self = Self {
+        free: Vec::new(),
+        kept: 0,
+        in_use: 0,
+        most: 0,
+    };
+
+    /// Free memory for `len` values; none where new memory, [`Lines::rounded`], is to be made, which counts as in use.
+    fn take(&mut self, len: usize) -> Option<Lines> {
+        let found = self.fitting(len);
+        self.in_use += found
+            .as_ref()
+            .map_or(Lines::rounded(len), |held| held.len());
+        self.most = self.most.max(self.in_use);
+        if found.is_none() {
+            self.shrink();
+        }
+        found
+    }
+
+    /// Keeps what was in use for later.
+    fn put(&mut self, values: Lines) {
+        self.in_use -= values.len();
+        self.kept += values.len();
+        self.free.push(values);
+        self.shrink();
+    }
+
     /// The smallest free memory of at least `len` values and not much more; of up to eight times as many where new
     /// memory would have other memory given back, for that would soon be asked for anew.
     fn fitting(&mut self, len: usize) -> Option<Lines> {
@@ -68,16 +91,8 @@ impl Pool {
 impl Buffer {
     /// A buffer of `len` values; what they are is unspecified (they come from earlier uses).
     pub fn take(len: usize) -> Self {
-        let mut pool = pool();
-        let found = pool.fitting(len);
-        pool.in_use += found
-            .as_ref()
-            .map_or(Lines::rounded(len), |held| held.len());
-        pool.most = pool.most.max(pool.in_use);
-        if found.is_none() {
-            pool.shrink();
-        }
-        drop(pool);
+        // New memory is made unlocked.
+        let found = pool().take(len);
         Self {
             values: found.unwrap_or_else(|| Lines::zeros(len)),
             len,
@@ -116,12 +131,7 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let values = std::mem::take(&mut self.values);
-        let mut pool = pool();
-        pool.in_use -= values.len();
-        pool.kept += values.len();
-        pool.free.push(values);
-        pool.shrink();
+        pool().put(std::mem::take(&mut self.values));
     }
 }
 
@@ -129,38 +139,58 @@ impl Drop for Buffer {
 mod tests {
     use super::*;
 
-    // One test, because the pool is one for all threads: lengths that no other test of this crate uses.
+    // Pools of their own: what other tests hold decides what the one of all threads does.
+    fn taken(pool: &mut Pool, len: usize) -> Lines {
+        pool.take(len).unwrap_or_else(|| Lines::zeros(len))
+    }
+
     #[test]
     fn memory_comes_back_for_lengths_near_its_own() {
-        let mut first = Buffer::take(1_000_003);
-        first.fill(7.0);
-        let (address, second) = (first.as_ptr(), Buffer::take(1_000_003));
+        let mut pool = Pool::EMPTY;
+        let first = taken(&mut pool, 1_000_003);
+        let (address, second) = (first.as_ptr(), taken(&mut pool, 1_000_003));
         assert_ne!(address, second.as_ptr());
-        assert_eq!(address as usize % 64, 0);
-        drop(first);
-        let third = Buffer::take(900_001);
-        assert_eq!((third.as_ptr(), third.len()), (address, 900_001));
-        drop(third);
-        let small = Buffer::take(500_001);
-        assert_ne!(small.as_ptr(), address, "half of it would be wasted");
+        pool.put(first);
+        let third = taken(&mut pool, 900_001);
+        assert_eq!(third.as_ptr(), address);
+        pool.put(third);
+        // Not by its address: what is given back to the system for new memory may be where that comes to lie.
+        let small = pool.take(490_001);
+        assert!(small.is_none(), "half of it would be wasted");
+    }
+
+    #[test]
+    fn buffers_begin_at_cache_lines_and_hold_what_is_written() {
+        let mut buffer = Buffer::take(1_000_003);
+        buffer.fill(7.0);
+        assert_eq!(
+            (buffer.as_ptr() as usize % 64, buffer.len()),
+            (0, 1_000_003)
+        );
+        drop(buffer);
+        assert_eq!(Buffer::take(900_001).len(), 900_001);
         assert_eq!(*Buffer::copy_of(&[1.0, 2.0]), [1.0, 2.0]);
     }
 
     #[test]
     fn larger_memory_serves_rather_than_being_given_back() {
-        let held = Lines::zeros(1024);
+        let held = Lines::zeros(1_000_003);
         let mut pool = Pool {
             kept: held.len(),
             free: vec![held],
-            in_use: 1000,
-            most: 2024,
+            in_use: 1_000_000,
+            most: 2_000_100,
         };
-        // 506 more may be held.
-        assert!(pool.fitting(500).is_none(), "half of it would be wasted");
-        assert_eq!(pool.fitting(512).map(|held| held.len()), Some(1024));
+        // 500,109 more may be held.
+        let small = pool.fitting(500_001);
+        assert!(small.is_none(), "half of it would be wasted");
+        let found = pool.fitting(510_000).map(|held| held.len());
+        assert_eq!(found, Some(Lines::rounded(1_000_003)));
         assert_eq!((pool.kept, pool.free.len()), (0, 0));
-        pool.free.push(Lines::zeros(4112));
-        pool.kept = 4112;
-        assert!(pool.fitting(512).is_none(), "more than eight times");
+        let held = Lines::zeros(1_000_003);
+        pool.kept = held.len();
+        pool.free.push(held);
+        pool.in_use = pool.allowed();
+        assert!(pool.fitting(125_000).is_none(), "more than eight times");
     }
 }

@@ -4,11 +4,18 @@
 use std::ops::{Deref, DerefMut};
 
 use memmap2::MmapMut;
+use pulp::bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 
 /// A cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Line([f32; LINE]);
+
+// SAFETY: numbers whose bits may all be 0.
+unsafe impl Zeroable for Line {}
+// SAFETY: `repr(C)` over sixteen f32, of which any bits are valid; they fill the 64 bytes of its alignment, so there is no
+// padding.
+unsafe impl Pod for Line {}
 
 const LINE: usize = 16;
 
@@ -55,24 +62,19 @@ impl Deref for Lines {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        let (values, len) = match &self.0 {
-            Memory::Lines(lines) => (lines.as_ptr().cast(), LINE * lines.len()),
-            Memory::Pages(pages) => (pages.as_ptr().cast(), pages.len() / size_of::<f32>()),
-        };
-        // SAFETY: `Line` is `repr(C)` over `[f32; 16]`, whose 64 bytes its alignment does not pad; a mapping begins at
-        // a page, is zero at first, and is nobody else's. So these are `len` initialised f32.
-        unsafe { std::slice::from_raw_parts(values, len) }
+        match &self.0 {
+            Memory::Lines(lines) => cast_slice(lines),
+            Memory::Pages(pages) => cast_slice(pages),
+        }
     }
 }
 
 impl DerefMut for Lines {
     fn deref_mut(&mut self) -> &mut [f32] {
-        let (values, len) = match &mut self.0 {
-            Memory::Lines(lines) => (lines.as_mut_ptr().cast(), LINE * lines.len()),
-            Memory::Pages(pages) => (pages.as_mut_ptr().cast(), pages.len() / size_of::<f32>()),
-        };
-        // SAFETY: as in `deref`; the unique borrow of `self` makes this one unique.
-        unsafe { std::slice::from_raw_parts_mut(values, len) }
+        match &mut self.0 {
+            Memory::Lines(lines) => cast_slice_mut(lines),
+            Memory::Pages(pages) => cast_slice_mut(pages),
+        }
     }
 }
 

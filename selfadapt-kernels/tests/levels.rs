@@ -65,6 +65,9 @@ fn layers(shape: [usize; 4], dtype: DType, found: &mut Found) -> Result<()> {
         with_gradients(&name("batch_norm_train"), &normed, found, |v| {
             Ok(batch_norm_train(&v[0], &v[1], &v[2], 1e-5, relu)?.y)
         })?;
+        let moments = batch_norm_train(&normed[0], &normed[1], &normed[2], 1e-5, relu)?;
+        found.push((name("batch_norm_train, mean"), bits(&moments.mean)?));
+        found.push((name("batch_norm_train, variance"), bits(&moments.variance)?));
         let (mean, variance) = (vector(4)?, (vector(5)? + 1.5)?);
         with_gradients(&name("batch_norm_eval"), &normed, found, |v| {
             batch_norm_eval(&v[0], &v[1], &v[2], &mean, &variance, 1e-5, relu)

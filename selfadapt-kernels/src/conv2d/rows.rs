@@ -62,14 +62,13 @@ impl Kernel for PackRow<'_> {
             assert!(row.offset() + span <= second.values.len());
         }
         assert!((self.columns - 1) * self.pitch + written <= self.to.len());
-        let whole = channels == S::F32_LANES;
         let to = self.to.as_mut_ptr();
         for x in (0..self.columns).step_by(S::F32_LANES) {
             let square = Square::at::<S>(x, self.columns, channels);
             // SAFETY: rows `i < channels` span `offset + i * plane ..+ columns`, asserted inside `values` and
             // `second`; pixels `x < columns` span `x * pitch ..+ written`, asserted inside `to`.
             unsafe {
-                if whole && square.columns == S::F32_LANES {
+                if square.is_whole::<S>() {
                     self.square::<S, true>(simd, square, written, to);
                 } else {
                     self.square::<S, false>(simd, square, written, to);
@@ -135,6 +134,12 @@ impl Square {
             columns: (columns - start).min(S::F32_LANES),
             again: x - start,
         }
+    }
+
+    /// Whether it has `F32_LANES` rows and columns.
+    #[inline(always)]
+    pub fn is_whole<S: Vector>(&self) -> bool {
+        self.rows == S::F32_LANES && self.columns == S::F32_LANES
     }
 }
 

@@ -69,26 +69,27 @@ impl Kernel for StoreOwnRow<'_> {
         }
         assert!(channels > 0 && (columns - 1) * this.pitch + S::F32_LANES <= this.from.len());
         let span = (channels - 1) * plane + columns;
-        let epilogue = this.epilogue;
-        let residual = epilogue
-            .residual
-            .map(|values| &values[row.offset()..][..span]);
-        let gate = epilogue.gate.map(|gate| Gate {
-            values: &gate.values[row.offset()..][..span],
-            ..gate
-        });
+        let of_row = |values| {
+            let values: &[f32] = values;
+            &values[row.offset()..][..span]
+        };
+        let epilogue = Epilogue {
+            residual: this.epilogue.residual.map(of_row),
+            gate: this.epilogue.gate.map(|gate| Gate {
+                values: of_row(gate.values),
+                ..gate
+            }),
+            ..*this.epilogue
+        };
         // SAFETY: this task alone writes the row (`StoreRow::run`), and the gaps between its channels'
         // rows are not touched below.
         let to = unsafe { this.to.write_at(row.offset(), span) };
         let mut totals = [[simd.splat_f32s(0.0); MAX_LANES]; 2];
-        let whole = channels == S::F32_LANES;
-        let row = Row {
+        let stored = Row {
             row,
             from: this.from,
             pitch: this.pitch,
             epilogue,
-            residual,
-            gate,
             to,
         };
         for x in (0..columns).step_by(S::F32_LANES) {
@@ -96,18 +97,18 @@ impl Kernel for StoreOwnRow<'_> {
             // SAFETY: pixels `x < columns` have a whole vector in `from`, asserted above; rows `i < channels` span
             // `i * plane ..+ columns`, inside `span`, of the others.
             unsafe {
-                if whole && square.columns == S::F32_LANES {
-                    row.square::<S, true>(simd, square, &mut totals);
+                if square.is_whole::<S>() {
+                    stored.square::<S, true>(simd, square, &mut totals);
                 } else {
-                    row.square::<S, false>(simd, square, &mut totals);
+                    stored.square::<S, false>(simd, square, &mut totals);
                 }
             }
         }
         if epilogue.sums.center().is_some() {
-            let (first, second) = this.sums.split_at_mut(row.row.planes.channels);
+            let (first, second) = this.sums.split_at_mut(row.planes.channels);
             for (total, sums) in totals.into_iter().zip([first, second]) {
                 let total = sum_of_rows(simd, total);
-                let sums = &mut sums[row.row.channel..row.row.channel + channels];
+                let sums = &mut sums[row.channel..row.channel + channels];
                 let before = simd.partial_load_f32s(sums);
                 simd.partial_store_f32s(sums, simd.add_f32s(before, total));
             }
@@ -120,10 +121,8 @@ struct Row<'a> {
     row: RowOfChannels,
     from: &'a [f32],
     pitch: usize,
-    epilogue: &'a Epilogue<'a>,
-    /// The residual and the gate from the row's first value on, as `to`.
-    residual: Option<&'a [f32]>,
-    gate: Option<Gate<'a>>,
+    /// With residual and gate from the row's first value on, as `to`.
+    epilogue: Epilogue<'a>,
     to: *mut f32,
 }
 
@@ -140,7 +139,7 @@ impl Row<'_> {
         square: Square,
         totals: &mut [Block<S>; 2],
     ) {
-        let (epilogue, plane) = (self.epilogue, self.row.planes.plane());
+        let (epilogue, plane) = (&self.epilogue, self.row.planes.plane());
         let channels = if WHOLE { S::F32_LANES } else { square.rows };
         let columns = if WHOLE { S::F32_LANES } else { square.columns };
         // SAFETY: the caller vouches for the square's pixels.
@@ -157,7 +156,7 @@ impl Row<'_> {
                 }
             }
         }
-        if let Some(residual) = self.residual {
+        if let Some(residual) = epilogue.residual {
             // SAFETY: the caller vouches for the square's rows.
             let other = unsafe {
                 let from = residual.as_ptr().add(square.x);
@@ -167,7 +166,7 @@ impl Row<'_> {
                 block[i] = simd.add_f32s(block[i], other[i]);
             }
         }
-        if let Some(gate) = self.gate {
+        if let Some(gate) = epilogue.gate {
             // SAFETY: as above.
             let values = unsafe {
                 let from = gate.values.as_ptr().add(square.x);
